@@ -1,0 +1,39 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help install up test check lock clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "hookline needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "creating .venv (once; a minute on a slow line)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+install: $(STAMP) ## Create .venv with everything in it, from the lock file
+
+up: $(STAMP) ## Run Kafka, PostgreSQL, Valkey and hookline on this machine (Ctrl-C stops)
+	@$(BIN)/hookline up $(ARGS)
+
+test: $(STAMP) ## Run all tests on real servers (they are started for the run)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## Lint, format, types, import directions
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: ## Pin the newest versions that pyproject.toml allows (for maintainers; needs uv)
+	uv pip compile --universal --upgrade --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	  --all-extras pyproject.toml -o requirements.lock
+
+clean: ## Remove the virtual environment, caches and the data of `make up`
+	rm -rf .venv .hookline .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
