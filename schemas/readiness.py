@@ -1,0 +1,44 @@
+"""What `/readyz` answers: each dependency by name; no I/O of its own.
+
+A composition root registers a check where it builds the resource, so that readiness is
+computed from what was built.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+Check = Callable[[], str | None]
+"""None when all is well, else what is wrong; must not block, may be called from any thread."""
+
+
+class Readiness:
+    """The checks of one process, and whether it is on its way out."""
+
+    def __init__(self) -> None:
+        self._checks: dict[str, Check] = {}
+        self._draining = False
+
+    def add(self, name: str, check: Check) -> None:
+        """Register the check of one dependency under its name."""
+        self._checks[name] = check
+
+    def drain(self) -> None:
+        """Say from now on that no new work is wanted."""
+        self._draining = True
+
+    def report(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether the process is ready, and the document of `/readyz`."""
+        problems = {name: check() for name, check in self._checks.items()}
+        ready = not self._draining and not any(problems.values())
+        return ready, {
+            "ready": ready,
+            "draining": self._draining,
+            "checks": {name: problem or "ok" for name, problem in problems.items()},
+        }
+
+
+ServeAdmin = Callable[[str, int, CollectorRegistry, Readiness], AbstractContextManager[None]]
+"""Serves `/healthz`, `/readyz` and `/metrics` on (host, port) while the context is open."""
