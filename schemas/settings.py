@@ -139,7 +139,7 @@ class KafkaSettings(ProcessSettings):
             )
         return self
 
-    def kafka_access(self) -> dict[str, str]:
+    def kafka_access(self) -> dict[str, str | int | float | bool]:
         """Return the librdkafka settings that every client of this deployment shares."""
         password = self.kafka_sasl_password
         sasl = self.kafka_security_protocol.startswith("SASL")

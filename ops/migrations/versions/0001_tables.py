@@ -144,6 +144,8 @@ PARTITION BY RANGE (created_at);
 
 CREATE INDEX webhook_events_customer ON webhook_events (customer_id, created_at);
 
+CREATE INDEX webhook_events_processed ON webhook_events USING brin (processed_at);
+
 COMMENT ON COLUMN webhook_events.payload IS 'the body as signed, zstd';
 
 ALTER TABLE webhook_events ALTER COLUMN payload SET STORAGE EXTERNAL;

@@ -1,0 +1,1 @@
+"""Kafka in, PostgreSQL and Redis out."""

@@ -1,0 +1,117 @@
+"""Composition root of a consumer: builds, runs, closes in reverse."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from types import FrameType
+
+import structlog
+from confluent_kafka import Consumer
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+
+from consumer.batch import Batch
+from consumer.decode import Decoder
+from consumer.errors import Halt
+from consumer.housekeeping import Housekeeping
+from consumer.kafka import Cluster, consumer_config
+from consumer.loop import Loop
+from consumer.storage.bounded_redis import BoundedRedis, open_session
+from consumer.storage.engine import make_engine
+from consumer.storage.hints import Hints
+from consumer.storage.invalidation import Sweeper
+from consumer.storage.ledger import Ledger
+from consumer.storage.positions import Positions
+from schemas.metrics import ConsumerMetrics
+from schemas.plans import load_plans
+from schemas.readiness import Readiness, ServeAdmin
+from schemas.settings import ConsumerSettings
+
+log = structlog.get_logger()
+
+STOP_SECONDS = 20
+
+
+def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
+    """Consume until SIGTERM or SIGINT and return the exit code; blocks.
+
+    A second signal, or 20 seconds, ends the process at once with a code other than 0; the
+    positions make that safe. Raises PlansError.
+    """
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    metrics = ConsumerMetrics(registry)
+    readiness = Readiness()
+    plans = load_plans(settings.plans_file)
+    redis = BoundedRedis(
+        partial(open_session, settings.redis_url.get_secret_value()), metrics.redis
+    )
+    ledger = Ledger(make_engine(settings, "consumer"))
+    positions = Positions(settings.kafka_group, settings.kafka_topic)
+    sweeper = Sweeper(redis)
+    housekeeping = Housekeeping(ledger, sweeper, plans)
+    batch = Batch(
+        decoder=Decoder(_secrets(settings)),
+        hints=Hints(redis),
+        ledger=ledger,
+        positions=positions,
+        sweeper=sweeper,
+        plans=plans,
+        grace=timedelta(hours=settings.grace_hours),
+        metrics=metrics,
+        now=lambda: datetime.now(UTC),
+    )
+    loop = Loop(
+        connect=lambda on_commit: Consumer(consumer_config(settings) | {"on_commit": on_commit}),
+        cluster=Cluster(settings),
+        topic=settings.kafka_topic,
+        ledger=ledger,
+        positions=positions,
+        batch=batch,
+        metrics=metrics,
+        housekeeping=housekeeping.run,
+    )
+    readiness.add("kafka", loop.kafka_problem)
+    readiness.add("postgresql", loop.database_problem)
+    with serve_admin(settings.admin_host, settings.consumer_admin_port, registry, readiness):
+        _stop_on_signals(loop.stop, readiness)
+        try:
+            loop.run()
+        except Halt as halt:
+            log.error("halted", why=str(halt))  # noqa: TRY400 - the sentence is the message
+            return 1
+        finally:
+            redis.close()
+    log.info("stopped")
+    return 0
+
+
+def _secrets(settings: ConsumerSettings) -> list[str] | None:
+    if not settings.verify_records:
+        return None
+    known = settings.webhook_secrets + settings.retired_secrets
+    return [secret.get_secret_value() for secret in known]
+
+
+def _stop_on_signals(stop: Callable[[], None], readiness: Readiness) -> None:
+    def handle(signum: int, _frame: FrameType | None) -> None:
+        # The next signal ends the process where it stands.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        log.info("stopping", signal=signal.Signals(signum).name)
+        readiness.drain()
+        stop()
+        deadline = threading.Timer(STOP_SECONDS, _give_up)
+        deadline.daemon = True
+        deadline.start()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+
+
+def _give_up() -> None:
+    log.error("not_stopped_in_time", seconds=STOP_SECONDS)
+    os._exit(1)

@@ -1,0 +1,200 @@
+"""From a pruned set of facts to the row users read, with the reasons; pure.
+
+The rules P1 to P9 stand in the order in which they speak. Each one that decided something is
+named in `reasons` with the ids of the facts it decided by; nothing else ever explains a row.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from msgspec.structs import replace
+
+from consumer.billing.facts import (
+    Checkout,
+    FactSet,
+    Invoice,
+    Price,
+    Snapshot,
+    State,
+    canonical,
+)
+from schemas.plans import Plans
+from schemas.plans import Price as PlanPrice
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What users read of a subscription; times are UTC."""
+
+    status: str
+    tier: str
+    prices: tuple[str, ...]
+    cancel_at_period_end: bool
+    cancel_at: datetime | None
+    current_period_end: datetime | None
+    latest_invoice: str | None
+    grace_until: datetime | None
+    ambiguous: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A rule that decided something, and the event ids of the facts it decided by."""
+
+    rule: str
+    facts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """A row and why it is so; `mapped` is False where no price stands in the plans file."""
+
+    row: Row
+    reasons: tuple[Reason, ...]
+    judged: str | None
+    mapped: bool
+
+
+def project(facts: FactSet, plans: Plans, grace: timedelta) -> Projection:
+    """Return the row that a pruned, non-empty set of facts says."""
+    snapshots = [fact for fact in facts if isinstance(fact, Snapshot)]
+    invoices = [fact for fact in facts if isinstance(fact, Invoice)]
+    checkout = next((fact for fact in facts if isinstance(fact, Checkout)), None)
+
+    winner, ambiguous = _find_winner(snapshots)
+    if winner is not None and winner.is_ended:
+        ended = [Reason("P1_ended", (winner.id,))]
+        return _build(winner.after, plans, reasons=ended)
+    judged = _find_judged(winner, invoices)
+    base = winner.after if winner else _base_without_snapshot(judged, invoices)
+    reasons = [Reason("P2_latest_snapshot", (winner.id,))] if winner else []
+    if judged is not None:
+        reasons.append(Reason("P3_judged_invoice", (judged.id,)))
+
+    status = base.status
+    if checkout is not None and checkout.settled and status == "incomplete":
+        status = checkout.says
+        reasons.append(Reason("P5_settled_checkout", (checkout.id,)))
+    if judged is not None and _lifts(judged, status):
+        status = "active"
+        reasons.append(Reason("P6_paid", (judged.id,)))
+    if judged is not None and _lowers(judged, status, winner):
+        status = "past_due"
+        reasons.append(Reason("P7_failed", (judged.id,)))
+
+    grace_until = None
+    if judged is not None and not judged.paid and status == "past_due":
+        # From the invoice's first failure, which prune keeps: retries and replays cannot move it.
+        grace_until = _moment(judged.at + int(grace.total_seconds()))
+        reasons.append(Reason("P8_grace", (judged.id,)))
+    state = replace(base, status=status)
+    return _build(
+        state,
+        plans,
+        judged=judged,
+        grace_until=grace_until,
+        ambiguous=ambiguous,
+        reasons=reasons,
+    )
+
+
+def _find_winner(snapshots: Iterable[Snapshot]) -> tuple[Snapshot | None, bool]:
+    """P2: the latest snapshot by links, then by clock; and whether it is a tie.
+
+    Stamps are whole seconds and off by one at times. Each change leaves one state and enters
+    another, so the last state is the one entered more often than it was left. A state that we
+    saw but no link enters (created, a lost event) was entered once.
+    """
+    snapshots = list(snapshots)
+    if not snapshots:
+        return None, False
+    links = [fact for fact in snapshots if fact.is_link]
+    entered = Counter(fact.after for fact in links)
+    left = Counter(fact.before for fact in links)
+    final = [fact for fact in snapshots if max(1, entered[fact.after]) > left[fact.after]]
+    final = final or snapshots
+    newest = max(fact.at for fact in final)
+    last = [fact for fact in final if fact.at == newest]
+    winner = max(last, key=lambda fact: (fact.id, canonical(fact)))
+    return winner, len({fact.after for fact in last}) > 1
+
+
+def _find_judged(winner: Snapshot | None, invoices: Iterable[Invoice]) -> Invoice | None:
+    """P3: the invoice that matters, by identity and never "the last invoice event"."""
+    newest = max(invoices, key=lambda fact: (fact.issued, fact.invoice), default=None)
+    if newest is None or winner is None or winner.after.latest_invoice is None:
+        return newest
+    if newest.issued > winner.at:
+        return newest
+    named = winner.after.latest_invoice
+    return next((fact for fact in invoices if fact.invoice == named), None)
+
+
+def _base_without_snapshot(judged: Invoice | None, invoices: Iterable[Invoice]) -> State:
+    """P4 where no snapshot is known: what the invoices suggest."""
+    priced = max(
+        (fact for fact in invoices if fact.prices),
+        key=lambda fact: (fact.issued, fact.invoice),
+        default=None,
+    )
+    return State(
+        status=judged.says if judged else "incomplete",
+        prices=priced.prices if priced else (),
+        tier_hint=None,
+        cancel_at_period_end=False,
+        cancel_at=None,
+        latest_invoice=judged.invoice if judged else None,
+        period_end=priced.period_end if priced else None,
+        pending=False,
+    )
+
+
+def _lifts(judged: Invoice, status: str) -> bool:
+    """P6: a paid invoice never becomes unpaid, whatever the times."""
+    return judged.paid and status in {"past_due", "incomplete", "unpaid"}
+
+
+def _lowers(judged: Invoice, status: str, winner: Snapshot | None) -> bool:
+    """P7: only news may contradict a snapshot.
+
+    An active snapshot younger than the failure means that Stripe forgave it; with a pending
+    update Stripe keeps the subscription active while that invoice fails.
+    """
+    if judged.paid or judged.says != "past_due" or status not in {"active", "trialing"}:
+        return False
+    return winner is None or (judged.at >= winner.at and not winner.after.pending)
+
+
+def _build(
+    state: State,
+    plans: Plans,
+    *,
+    reasons: Iterable[Reason],
+    judged: Invoice | None = None,
+    grace_until: datetime | None = None,
+    ambiguous: bool = False,
+) -> Projection:
+    tier, mapped = plans.tier_of(map(_plan_price, state.prices), state.tier_hint)
+    row = Row(
+        status=state.status,
+        tier=tier,
+        prices=tuple(price.id for price in state.prices),
+        cancel_at_period_end=state.cancel_at_period_end,
+        cancel_at=_moment(state.cancel_at),
+        current_period_end=_moment(state.period_end),
+        latest_invoice=state.latest_invoice,
+        grace_until=grace_until,
+        ambiguous=ambiguous,
+    )
+    reason = Reason("P9_mapped_tier" if mapped else "P9_unmapped_tier", ())
+    return Projection(row, (*reasons, reason), judged.invoice if judged else None, mapped)
+
+
+def _plan_price(price: Price) -> PlanPrice:
+    return PlanPrice(price.id, price.product or None, price.lookup_key or None)
+
+
+def _moment(seconds: int | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

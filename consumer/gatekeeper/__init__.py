@@ -1,0 +1,1 @@
+"""The read side: what a customer may use now."""

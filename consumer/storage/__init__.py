@@ -1,0 +1,1 @@
+"""The effects: transaction, marks, locks, invalidation, dead letters."""

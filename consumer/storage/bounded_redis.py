@@ -1,0 +1,166 @@
+"""Redis within a limit: it answers in time, or "don't know"; it never raises and never decides."""
+
+import random
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import redis
+import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from schemas.metrics import RedisMetrics
+
+log = structlog.get_logger()
+
+CALL_SECONDS = 0.1
+CONNECT_SECONDS = 1.0
+FAILURES_TO_OPEN = 5
+OPEN_SECONDS_LEAST = 0.5
+OPEN_SECONDS_MOST = 30.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One connection and the generation of the server behind it, read when it was made.
+
+    The generation changes with a restart or a fail-over, so keys that carry it cannot outlive
+    the server that held them. A broken session is thrown away, never reconnected in place:
+    a command sent again would speak to another server under the old generation.
+    """
+
+    client: redis.Redis
+    generation: str
+
+
+def open_session(url: str) -> Session:
+    """Connect and read the generation; raises redis.RedisError, or ValueError for a cluster."""
+    client = redis.Redis.from_url(
+        url,
+        single_connection_client=True,
+        socket_timeout=CONNECT_SECONDS,
+        socket_connect_timeout=CONNECT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+    )
+    info = client.info("server")
+    if info.get("redis_mode") == "cluster":
+        raise ValueError("HOOKLINE_REDIS_URL names a Redis cluster: use a single server")
+    return Session(client, str(info["run_id"]))
+
+
+class Breaker:
+    """Leaves Redis alone after repeated failures, and tries again after a growing pause."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._clock = clock
+        self._jitter = jitter
+        self._failures = 0
+        self._closed_at = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Tell whether Redis is to be left alone now."""
+        return self._failures >= FAILURES_TO_OPEN and self._clock() < self._closed_at
+
+    @property
+    def is_tripped(self) -> bool:
+        """Tell whether the last calls failed, be it time for another try or not."""
+        return self._failures >= FAILURES_TO_OPEN
+
+    def succeeded(self) -> None:
+        """Forget all failures."""
+        self._failures = 0
+
+    def failed(self) -> None:
+        """Count a failure; from the fifth in a row on, open for 0.5 s doubling up to 30 s."""
+        self._failures += 1
+        doublings = min(self._failures - FAILURES_TO_OPEN, 10)
+        if doublings >= 0:
+            pause = min(OPEN_SECONDS_LEAST * 2**doublings, OPEN_SECONDS_MOST)
+            self._closed_at = self._clock() + pause * (0.5 + self._jitter() / 2)
+
+
+class BoundedRedis:
+    """One process's way to Redis; for one caller at a time."""
+
+    def __init__(
+        self,
+        connect: Callable[[], Session],
+        metrics: RedisMetrics,
+        *,
+        call_seconds: float = CALL_SECONDS,
+        breaker: Breaker | None = None,
+    ) -> None:
+        self._connect = connect
+        self._metrics = metrics
+        self._call_seconds = call_seconds
+        self._breaker = breaker or Breaker()
+        self._session: Session | None = None
+        self._worker = _make_worker()
+
+    def ask(self, operation: str, call: Callable[[Session], T]) -> T | None:
+        """Run a call within the limit over the whole of it; None means "don't know".
+
+        Blocks for at most the limit (ten times it while connecting). The call may have taken
+        effect although the answer is None.
+        """
+        if self._breaker.is_open:
+            self._count_unknown(operation)
+            return None
+        limit = self._call_seconds if self._session else CONNECT_SECONDS
+        future: Future[T] = self._worker.submit(self._run, call)
+        try:
+            answer = future.result(timeout=limit)
+        except (redis.RedisError, OSError, TimeoutError, ValueError) as error:
+            log.warning("redis_unknown", operation=operation, why=type(error).__name__)
+            self._discard()
+            self._breaker.failed()
+            self._count_unknown(operation)
+            return None
+        self._breaker.succeeded()
+        self._metrics.breaker_open.set(0)
+        return answer
+
+    def problem(self) -> str | None:
+        """Say for readiness whether Redis is left alone; hookline works on without it."""
+        return "left alone after repeated failures" if self._breaker.is_tripped else None
+
+    def close(self) -> None:
+        """Close the connection; safe to repeat."""
+        self._discard()
+        self._worker.shutdown(wait=False)
+
+    def _run(self, call: Callable[[Session], T]) -> T:
+        if self._session is None:
+            self._session = self._connect()
+        return call(self._session)
+
+    def _count_unknown(self, operation: str) -> None:
+        self._metrics.unknown.labels(operation).inc()
+        self._metrics.breaker_open.set(self._breaker.is_tripped)
+
+    def _discard(self) -> None:
+        """Drop the connection and the thread that may still wait on it.
+
+        A socket timeout restarts with each byte, so a server that trickles would hold the
+        thread for long: it is left to its fate, and a new one takes over.
+        """
+        session, self._session = self._session, None
+        worker, self._worker = self._worker, _make_worker()
+        worker.shutdown(wait=False)
+        if session is not None:
+            session.client.connection_pool.disconnect()
+
+
+def _make_worker() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="redis")

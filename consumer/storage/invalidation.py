@@ -1,0 +1,78 @@
+"""Cache entries to drop: a row in the batch's transaction makes certain that it happens.
+
+The batch drops the entries itself right after its commit; what it could not confirm, the
+sweeper repeats until Redis has answered. Nobody but a reader ever stores an entry.
+"""
+
+from redis.client import Pipeline
+from sqlalchemy import Connection, text
+
+from consumer.storage.bounded_redis import BoundedRedis, Session
+from schemas.redis_keys import ENTITLEMENT_SECONDS, entitlement_key, lease_key
+
+ENTRY_GONE_SECONDS = ENTITLEMENT_SECONDS + 30
+"""Longer than any entry lives: from then on there is nothing left to drop."""
+
+SWEEP_ROWS = 100
+
+_INSERT = text(
+    "INSERT INTO cache_invalidations (customers) VALUES (:customers) RETURNING invalidation_id"
+)
+_DELETE = text("DELETE FROM cache_invalidations WHERE invalidation_id = ANY(:ids)")
+_OVERDUE = text("""
+SELECT invalidation_id, customers FROM cache_invalidations
+WHERE created_at < now() - interval '1 second'
+ORDER BY invalidation_id LIMIT :rows FOR UPDATE SKIP LOCKED
+""")
+_EXPIRE = text("""
+DELETE FROM cache_invalidations
+WHERE created_at < now() - make_interval(secs => CAST(:seconds AS float8))
+""")
+
+
+def record_invalidation(connection: Connection, customers: list[str]) -> int:
+    """Note in the open transaction that these customers' entries must go; return the row's id."""
+    return int(connection.scalar(_INSERT, {"customers": customers}) or 0)
+
+
+def drop_entries(pipeline: Pipeline, generation: str, customers: list[str]) -> None:
+    """Queue the deletion of these customers' entries and leases."""
+    keys = [entitlement_key(generation, customer) for customer in customers]
+    leases = [lease_key(generation, customer) for customer in customers]
+    pipeline.unlink(*keys, *leases)
+
+
+class Sweeper:
+    """Drops what no batch has confirmed."""
+
+    def __init__(self, redis: BoundedRedis) -> None:
+        self._redis = redis
+        self._confirmed: list[int] = []
+
+    def confirm(self, invalidation_id: int) -> None:
+        """Note that Redis has dropped this row's entries; the next sweep deletes the row."""
+        self._confirmed.append(invalidation_id)
+
+    def sweep(self, connection: Connection) -> None:
+        """Delete confirmed rows, and drop the entries of rows older than a second.
+
+        Safe in any number of processes at once; the caller commits.
+        """
+        confirmed, self._confirmed = self._confirmed, []
+        if confirmed:
+            connection.execute(_DELETE, {"ids": confirmed})
+        rows = connection.execute(_OVERDUE, {"rows": SWEEP_ROWS}).all()
+        if not rows:
+            return
+        customers = sorted({customer for row in rows for customer in row.customers})
+        if self._redis.ask("sweep", lambda session: _drop(session, customers)):
+            connection.execute(_DELETE, {"ids": [row.invalidation_id for row in rows]})
+        else:
+            connection.execute(_EXPIRE, {"seconds": ENTRY_GONE_SECONDS})
+
+
+def _drop(session: Session, customers: list[str]) -> bool:
+    pipeline = session.client.pipeline(transaction=False)
+    drop_entries(pipeline, session.generation, customers)
+    pipeline.execute()
+    return True

@@ -1,0 +1,1 @@
+"""Real Kafka, PostgreSQL and Valkey from packages, without root rights or Docker."""

@@ -1,0 +1,32 @@
+"""The document that applications read: what a customer may use at a moment; pure."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+Source = Literal["cache", "database"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entitlement:
+    """One answer; times are UTC, `valid_until` is when it may change without an event."""
+
+    customer: str
+    tier: str
+    entitled: bool
+    status: str | None
+    grace_until: datetime | None
+    valid_until: datetime | None
+    version: int
+    source: Source = "database"
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the answer as JSON spells it, times as ISO 8601 in UTC."""
+        return asdict(self) | {
+            "grace_until": _format(self.grace_until),
+            "valid_until": _format(self.valid_until),
+        }
+
+
+def _format(moment: datetime | None) -> str | None:
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None

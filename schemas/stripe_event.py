@@ -1,0 +1,221 @@
+"""Typed view of the parts of a Stripe event that hookline reads; pure.
+
+Ingest reads the route, and takes whatever is signed and has an id: refusing it would make
+Stripe send it for three days and then drop it for ever. The consumer reads the whole event, and
+sets aside what it cannot store.
+"""
+
+import json
+import re
+from typing import Any
+
+import msgspec
+
+MAX_DEPTH = 64
+MAX_TEXT = 500
+"""Longer than any id or status of Stripe's; an index entry of PostgreSQL ends at 2,704 bytes."""
+
+MAX_DIGITS = 100
+GREATEST_CREATED = 253_402_300_799
+"""The last second of the year 9999: what PostgreSQL and Python can both hold."""
+
+Json = dict[str, Any]
+
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+_LONG_NUMBER = re.compile(rb"[0-9]{%d}" % (MAX_DIGITS + 1))
+_LEADING_ID = re.compile(rb'\s*\{\s*"id"\s*:\s*"([^"\\]*)"')
+
+
+class BadEvent(Exception):  # noqa: N818 - named by what it is about
+    """A body that is no event hookline can work with; `reason` is a code, `detail` a sentence."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(detail)
+
+
+class Route(msgspec.Struct, frozen=True):
+    """What ingest needs of a body: all but the id may be odd or missing."""
+
+    id: str
+    type: str
+    created: int | None
+    livemode: bool | None
+    account: str | None
+    is_thin: bool
+    key: str
+
+
+class StripeEvent(msgspec.Struct, frozen=True):
+    """One event; `object` is `data.object` as Stripe rendered it."""
+
+    id: str
+    type: str
+    created: int
+    livemode: bool
+    api_version: str | None
+    account: str | None
+    object: Json
+    previous_attributes: Json | None
+
+
+def decode_route(body: bytes) -> Route:
+    """Read what routes a signed body; raises BadEvent(invalid_payload).
+
+    Refused: not UTF-8, not a JSON object, NaN or Infinity, deeper than 64, a number of over 100
+    digits, no id. Everything else passes.
+    """
+    try:
+        document = _parse(body)
+    except (ValueError, RecursionError) as error:
+        raise BadEvent("invalid_payload", f"not JSON: {type(error).__name__}") from None
+    event_id = document.get("id") if isinstance(document, dict) else None
+    if not isinstance(event_id, str) or not event_id:
+        raise BadEvent("invalid_payload", "not a JSON object with an id")
+    created, livemode = document.get("created"), document.get("livemode")
+    return Route(
+        id=event_id,
+        type=_text(document.get("type")) or "unknown",
+        created=created if _is_created(created) else None,
+        livemode=livemode if isinstance(livemode, bool) else None,
+        account=_text(document.get("account")),
+        is_thin=document.get("object") == "v2.core.event",
+        key=_partition_key(document, event_id),
+    )
+
+
+def decode_event(body: bytes) -> StripeEvent:
+    """Read an event whole; raises BadEvent(undecodable) with what is wrong with it."""
+    try:
+        document = _parse(body)
+    except (ValueError, RecursionError) as error:
+        raise BadEvent("undecodable", f"not JSON: {type(error).__name__}") from None
+    if not isinstance(document, dict):
+        raise BadEvent("undecodable", "not a JSON object")
+    _check_single_id(body, document)
+    data = document.get("data")
+    obj = data.get("object") if isinstance(data, dict) else None
+    previous = data.get("previous_attributes") if isinstance(data, dict) else None
+    for name, right in {
+        "id": bool(_text(document.get("id"))),
+        "type": bool(_text(document.get("type"))),
+        "created": _is_created(document.get("created")),
+        "data.object": isinstance(obj, dict),
+    }.items():
+        if not right:
+            raise BadEvent("undecodable", f"{name} is missing or of the wrong kind")
+    event = StripeEvent(
+        id=document["id"],
+        type=document["type"],
+        created=document["created"],
+        livemode=document.get("livemode") is True,
+        api_version=_text(document.get("api_version")),
+        account=_text(document.get("account")),
+        object=obj or {},
+        previous_attributes=previous if isinstance(previous, dict) else None,
+    )
+    check_storable(event.id, event.type, event.api_version, customer_of(event))
+    return event
+
+
+def check_storable(*texts: str | None) -> None:
+    """Raise BadEvent(undecodable) for a text that PostgreSQL cannot hold or index."""
+    for text in texts:
+        if text is None or (text.isascii() and "\0" not in text and len(text) <= MAX_TEXT):
+            continue
+        if "\0" in text:
+            raise BadEvent("undecodable", "a text that is stored holds U+0000")
+        if len(text) > MAX_TEXT:
+            raise BadEvent("undecodable", f"a text that is stored is over {MAX_TEXT} long")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise BadEvent("undecodable", "a text that is stored holds a lone surrogate")
+
+
+def customer_of(event: StripeEvent) -> str | None:
+    """Return the customer an event is about, or None; never raises.
+
+    Stripe's objects name it as an id, an expanded object, a deleted one, or null; a detached
+    payment method named it before.
+    """
+    return _customer(event.object, event.previous_attributes)
+
+
+def reference(value: Any) -> str | None:
+    """Return the id that a field holds: a text, or the `id` of an expanded object."""
+    if isinstance(value, dict):
+        value = value.get("id")
+    return _text(value)
+
+
+def _customer(obj: Json, previous: Json | None) -> str | None:
+    if obj.get("object") == "customer":
+        return _text(obj.get("id"))
+    return (
+        reference(obj.get("customer"))
+        or reference((previous or {}).get("customer"))
+        or reference(obj.get("customer_account"))
+    )
+
+
+def _partition_key(document: Json, event_id: str) -> str:
+    """Return what orders this event: its customer, else account, else object, else itself."""
+    data = document.get("data")
+    obj = data.get("object") if isinstance(data, dict) else None
+    previous = data.get("previous_attributes") if isinstance(data, dict) else None
+    obj = obj if isinstance(obj, dict) else {}
+    return (
+        _customer(obj, previous if isinstance(previous, dict) else None)
+        or _text(document.get("account"))
+        or _text(obj.get("id"))
+        or event_id
+    )
+
+
+def _parse(body: bytes) -> Any:
+    """Parse JSON as Stripe writes it; raises ValueError, or RecursionError for a deep one."""
+    skeleton = _STRINGS.sub(b"", body)
+    if _LONG_NUMBER.search(skeleton):
+        raise ValueError("absurd number")
+    brackets = skeleton.translate(None, _NOT_BRACKETS)
+    for _ in range(MAX_DEPTH):
+        brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
+        if not brackets:
+            break
+    else:
+        raise ValueError("too deep")
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        # A lone surrogate, which JSON can spell and msgspec refuses, may stand where it does not
+        # matter; everything else is refused here as well.
+        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_single_id(body: bytes, document: Json) -> None:
+    """Refuse two different ids: the one that was read may not be the one that others read."""
+    leading = _LEADING_ID.match(body)
+    if leading and leading.group(1) == str(document.get("id")).encode("utf-8", "replace"):
+        return
+    names: list[str] = []
+
+    def note_names(pairs: list[tuple[str, Any]]) -> Json:
+        names[:] = [name for name, _ in pairs]
+        return dict(pairs)
+
+    json.loads(body, object_pairs_hook=note_names)
+    if names.count("id") > 1:
+        raise BadEvent("undecodable", "the event has more than one id")
+
+
+def _is_created(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= GREATEST_CREATED
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and value else None
