@@ -1,0 +1,150 @@
+"""`hookline`: one command for everything an operator runs."""
+
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from sqlalchemy.exc import DBAPIError
+
+from consumer.errors import verdict_of
+from ops.logs import configure
+from schemas.settings import (
+    ConsumerSettings,
+    GatekeeperSettings,
+    IngestSettings,
+    MigrateSettings,
+    ProcessSettings,
+    S,
+    SettingsError,
+    load,
+)
+
+EXIT_USAGE = 2
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Stripe webhooks through Kafka into PostgreSQL, exactly once in effect.",
+)
+console = Console(stderr=True)
+
+
+class UsageError(Exception):
+    """Something the person at the terminal can put right; each line is one sentence."""
+
+
+@app.command()
+def up(
+    data_dir: Annotated[
+        Path, typer.Option(help="Folder for data, logs and secrets of all servers.")
+    ] = Path(".hookline"),
+    consumers: Annotated[
+        int,
+        typer.Option(min=0, max=64, help="Consumer processes; 0 starts no process of hookline's."),
+    ] = 2,
+) -> None:
+    """Run Kafka, PostgreSQL, Valkey and hookline on this machine until Ctrl-C."""
+    from ops.up import run_up  # noqa: PLC0415 - the other commands need no embedded servers
+
+    raise typer.Exit(run_up(data_dir, consumers))
+
+
+@app.command()
+def ingest() -> None:
+    """Receive webhooks over HTTP and publish them to Kafka."""
+    from ingest.app import run  # noqa: PLC0415 - a process loads what it runs
+    from ops.admin import serve_admin  # noqa: PLC0415 - same
+
+    raise typer.Exit(run(_load(IngestSettings, "ingest"), serve_admin=serve_admin))
+
+
+@app.command()
+def consume() -> None:
+    """Apply events from Kafka to PostgreSQL, as one member of the consumer group."""
+    from consumer.app import run  # noqa: PLC0415 - a process loads what it runs
+    from ops.admin import serve_admin  # noqa: PLC0415 - same
+
+    raise typer.Exit(run(_load(ConsumerSettings, "consumer"), serve_admin=serve_admin))
+
+
+@app.command()
+def gatekeeper() -> None:
+    """Answer what a customer may use now."""
+    from consumer.gatekeeper.app import run  # noqa: PLC0415 - a process loads what it runs
+    from ops.admin import serve_admin  # noqa: PLC0415 - same
+
+    raise typer.Exit(run(_load(GatekeeperSettings, "gatekeeper"), serve_admin=serve_admin))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to this version and make the topic if it is missing."""
+    from ops.migrate import migrate as run  # noqa: PLC0415 - the other commands need no alembic
+
+    run(_load(MigrateSettings, "migrate"))
+
+
+@app.command()
+def send(
+    paths: Annotated[list[Path], typer.Argument(help="Event files, or folders of them.")],
+    fresh_ids: Annotated[
+        bool, typer.Option("--fresh-ids", help="Give each event an id of its own.")
+    ] = False,
+    mode: Annotated[
+        str | None, typer.Option(help="Send all events as of this mode: test or live.")
+    ] = None,
+) -> None:
+    """Sign event files and send them to ingest, 64 at a time."""
+    from ops.send import send_paths  # noqa: PLC0415 - the servers need no HTTP client
+
+    raise typer.Exit(send_paths(paths, fresh_ids=fresh_ids, mode=mode))
+
+
+@app.command()
+def version() -> None:
+    """Print hookline's version."""
+    typer.echo(installed_version("hookline"))
+
+
+def main() -> None:
+    """Run a command; what went wrong is one sentence a line on stderr, never a traceback.
+
+    Exit code 2 for settings or usage that a person must put right, 1 for everything else.
+    """
+    try:
+        app()
+    except SettingsError as error:
+        _fail(error.problems)
+    except DBAPIError as error:
+        _fail([f"PostgreSQL: {verdict_of(error)}"], 1)
+    except (UsageError, *_known_errors()) as error:
+        _fail(str(error).splitlines())
+
+
+def _known_errors() -> tuple[type[Exception], ...]:
+    from ops.admin import AdminPortError  # noqa: PLC0415 - only once something failed
+    from ops.embedded.errors import EmbeddedError  # noqa: PLC0415 - same
+    from ops.migrate import TopicError  # noqa: PLC0415 - same
+    from schemas.plans import PlansError  # noqa: PLC0415 - same
+
+    return AdminPortError, EmbeddedError, TopicError, PlansError
+
+
+def _fail(sentences: list[str], code: int = EXIT_USAGE) -> None:
+    for sentence in sentences:
+        console.print(f"hookline: {sentence}", style="red", highlight=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def _load(kind: type[S], process: str) -> S:
+    settings = load(kind)
+    _configure(settings, process)
+    return settings
+
+
+def _configure(settings: ProcessSettings, process: str) -> None:
+    configure(settings.log_level, process)
