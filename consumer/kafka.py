@@ -1,5 +1,6 @@
 """The consumer's client: its settings by name, and what a message or error of it means to us."""
 
+import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -43,6 +44,7 @@ def consumer_config(settings: ConsumerSettings) -> dict[str, Any]:
     """Return librdkafka's settings for a member of the group."""
     config: dict[str, Any] = settings.kafka_access() | {
         "client.id": "hookline-consumer",
+        "logger": logging.getLogger("kafka"),
         "group.id": settings.kafka_group,
         "group.protocol": settings.kafka_group_protocol,
         "enable.auto.commit": False,
@@ -97,7 +99,7 @@ class Cluster:
     """Questions to the brokers beside the stream of records."""
 
     def __init__(self, settings: ConsumerSettings) -> None:
-        self._admin = AdminClient(settings.kafka_access())
+        self._admin = AdminClient(settings.kafka_access(), logger=logging.getLogger("kafka"))
         self._topic = settings.kafka_topic
         self._bootstrap = settings.kafka_bootstrap
 

@@ -33,10 +33,6 @@ app = typer.Typer(
 console = Console(stderr=True)
 
 
-class UsageError(Exception):
-    """Something the person at the terminal can put right; each line is one sentence."""
-
-
 @app.command()
 def up(
     data_dir: Annotated[
@@ -44,7 +40,7 @@ def up(
     ] = Path(".hookline"),
     consumers: Annotated[
         int,
-        typer.Option(min=0, max=64, help="Consumer processes; 0 starts no process of hookline's."),
+        typer.Option(min=0, max=64, help="Consumer processes; 0 starts none."),
     ] = 2,
 ) -> None:
     """Run Kafka, PostgreSQL, Valkey and hookline on this machine until Ctrl-C."""
@@ -57,16 +53,18 @@ def up(
 def ingest() -> None:
     """Receive webhooks over HTTP and publish them to Kafka."""
     from ingest.app import run  # noqa: PLC0415 - a process loads what it runs
-    from ops.admin import serve_admin  # noqa: PLC0415 - same
+    from ops.servers import listen, serve, serve_admin  # noqa: PLC0415 - same
 
-    raise typer.Exit(run(_load(IngestSettings, "ingest"), serve_admin=serve_admin))
+    settings = _load(IngestSettings, "ingest")
+    listener = listen(settings.ingest_host, settings.ingest_port, "HOOKLINE_INGEST_PORT")
+    raise typer.Exit(run(settings, listener=listener, serve=serve, serve_admin=serve_admin))
 
 
 @app.command()
 def consume() -> None:
     """Apply events from Kafka to PostgreSQL, as one member of the consumer group."""
     from consumer.app import run  # noqa: PLC0415 - a process loads what it runs
-    from ops.admin import serve_admin  # noqa: PLC0415 - same
+    from ops.servers import serve_admin  # noqa: PLC0415 - same
 
     raise typer.Exit(run(_load(ConsumerSettings, "consumer"), serve_admin=serve_admin))
 
@@ -75,9 +73,12 @@ def consume() -> None:
 def gatekeeper() -> None:
     """Answer what a customer may use now."""
     from consumer.gatekeeper.app import run  # noqa: PLC0415 - a process loads what it runs
-    from ops.admin import serve_admin  # noqa: PLC0415 - same
+    from ops.servers import listen, serve, serve_admin  # noqa: PLC0415 - same
 
-    raise typer.Exit(run(_load(GatekeeperSettings, "gatekeeper"), serve_admin=serve_admin))
+    settings = _load(GatekeeperSettings, "gatekeeper")
+    host, port = settings.gatekeeper_host, settings.gatekeeper_port
+    listener = listen(host, port, "HOOKLINE_GATEKEEPER_PORT")
+    raise typer.Exit(run(settings, listener=listener, serve=serve, serve_admin=serve_admin))
 
 
 @app.command()
@@ -91,6 +92,7 @@ def migrate() -> None:
 @app.command()
 def send(
     paths: Annotated[list[Path], typer.Argument(help="Event files, or folders of them.")],
+    *,
     fresh_ids: Annotated[
         bool, typer.Option("--fresh-ids", help="Give each event an id of its own.")
     ] = False,
@@ -121,17 +123,20 @@ def main() -> None:
         _fail(error.problems)
     except DBAPIError as error:
         _fail([f"PostgreSQL: {verdict_of(error)}"], 1)
-    except (UsageError, *_known_errors()) as error:
+    except Exception as error:
+        if not isinstance(error, _known_errors()):
+            raise
         _fail(str(error).splitlines())
 
 
 def _known_errors() -> tuple[type[Exception], ...]:
-    from ops.admin import AdminPortError  # noqa: PLC0415 - only once something failed
     from ops.embedded.errors import EmbeddedError  # noqa: PLC0415 - same
     from ops.migrate import TopicError  # noqa: PLC0415 - same
+    from ops.servers import PortError  # noqa: PLC0415 - only once something failed
+    from ops.usage import UsageError  # noqa: PLC0415 - same
     from schemas.plans import PlansError  # noqa: PLC0415 - same
 
-    return AdminPortError, EmbeddedError, TopicError, PlansError
+    return PortError, EmbeddedError, TopicError, PlansError, UsageError
 
 
 def _fail(sentences: list[str], code: int = EXIT_USAGE) -> None:
@@ -148,3 +153,7 @@ def _load(kind: type[S], process: str) -> S:
 
 def _configure(settings: ProcessSettings, process: str) -> None:
     configure(settings.log_level, process)
+
+
+if __name__ == "__main__":
+    main()

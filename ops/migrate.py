@@ -1,5 +1,6 @@
 """Bring database and topic to what this version needs."""
 
+import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import structlog
 from alembic import command
 from alembic.config import Config
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 from sqlalchemy import Connection, text
 
 from consumer.storage.engine import make_engine
@@ -65,7 +67,7 @@ def upgrade(connection: Connection) -> None:
 
 def make_topic(settings: KafkaSettings, partitions: int = PARTITIONS) -> bool:
     """Create the topic if it is missing, and return whether this call did; never alter one."""
-    admin = AdminClient(settings.kafka_access())
+    admin = AdminClient(settings.kafka_access(), logger=logging.getLogger("kafka"))
     try:
         metadata = admin.list_topics(timeout=TIMEOUT_SECONDS)
         if settings.kafka_topic in metadata.topics:

@@ -9,9 +9,12 @@ Source = Literal["cache", "database"]
 
 @dataclass(frozen=True, slots=True)
 class Entitlement:
-    """One answer; times are UTC, `valid_until` is when it may change without an event."""
+    """One answer; times are UTC, `valid_until` is when it may change without an event.
 
-    customer: str
+    `customer` is None for a reference that no customer has.
+    """
+
+    customer: str | None
     tier: str
     entitled: bool
     status: str | None

@@ -4,9 +4,10 @@ A composition root registers a check where it builds the resource, so that readi
 computed from what was built.
 """
 
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry
 
@@ -25,6 +26,11 @@ class Readiness:
         """Register the check of one dependency under its name."""
         self._checks[name] = check
 
+    @property
+    def is_draining(self) -> bool:
+        """Tell whether the process is on its way out."""
+        return self._draining
+
     def drain(self) -> None:
         """Say from now on that no new work is wanted."""
         self._draining = True
@@ -42,3 +48,18 @@ class Readiness:
 
 ServeAdmin = Callable[[str, int, CollectorRegistry, Readiness], AbstractContextManager[None]]
 """Serves `/healthz`, `/readyz` and `/metrics` on (host, port) while the context is open."""
+
+
+class Serve(Protocol):
+    """Serves an ASGI app on a bound socket until SIGTERM or SIGINT, then drains and returns."""
+
+    def __call__(
+        self,
+        app: Any,
+        listener: socket.socket,
+        readiness: Readiness,
+        *,
+        protocol: Any = "httptools",
+        on_hangup: Callable[[], None] | None = None,
+    ) -> Awaitable[None]:
+        """Serve; `on_hangup` is called on SIGHUP."""

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from ops.embedded.errors import EmbeddedError
+from ops.embedded.files import write_private
 from ops.embedded.guard import NOBODY
 from ops.embedded.ports import HOST, is_listening, require_free
 from ops.embedded.processes import GUARD, Process
@@ -70,7 +71,7 @@ class Postgres:
         require_free(self.port, "PostgreSQL", "HOOKLINE_EMBEDDED_POSTGRES_PORT")
         self._folder.mkdir(parents=True, exist_ok=True)
         if not self._password_file.exists():
-            _write_private(self._password_file, secrets.token_urlsafe(24))
+            write_private(self._password_file, secrets.token_urlsafe(24))
         self._user = self._choose_user()
         self._process = Process(self.name, self._root, user=self._user, stop_signal=signal.SIGINT)
         if not (self._data / "PG_VERSION").exists():
@@ -183,8 +184,3 @@ def _nobody() -> tuple[int, int]:
     except KeyError:
         return NOBODY, NOBODY
     return entry.pw_uid, grp.getgrgid(entry.pw_gid).gr_gid
-
-
-def _write_private(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        file.write(text)

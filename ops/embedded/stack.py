@@ -62,7 +62,7 @@ class Stack:
         self.postgres = Postgres(self.data_dir, ports.postgres)
         self.valkey = Valkey(self.data_dir, ports.valkey)
         everything: list[Server] = [self.kafka, self.postgres, self.valkey]
-        self._servers = [server for server in everything if server.name in only]
+        self.servers = [server for server in everything if server.name in only]
         self._on_progress = on_progress or (lambda _server, _text: None)
         self._lock: IO[str] | None = None
 
@@ -73,14 +73,14 @@ class Stack:
         """
         self._lock = lock_folder(self.data_dir)
         try:
-            start_servers(self._servers, self._on_progress)
+            start_servers(self.servers, self._on_progress)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """Stop all servers in order; safe to repeat."""
-        for server in reversed(self._servers):
+        for server in reversed(self.servers):
             server.stop()
         if self._lock is not None:
             self._lock.close()

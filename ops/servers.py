@@ -1,9 +1,12 @@
-"""The admin port of every process: alive, ready, metrics. Never on the public port."""
+"""HTTP as every process serves it: a public app until a signal, and the admin port beside it."""
 
+import asyncio
+import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -16,10 +19,48 @@ from starlette.routing import Route
 from schemas.readiness import Readiness
 
 STOP_SECONDS = 5.0
+DRAIN_SECONDS = 20
+KEEP_ALIVE_SECONDS = 5
 
 
-class AdminPortError(Exception):
-    """The admin port cannot be opened; one sentence."""
+class PortError(Exception):
+    """A port cannot be opened; one sentence that names the setting."""
+
+
+async def serve(
+    app: Any,
+    listener: socket.socket,
+    readiness: Readiness,
+    *,
+    protocol: Any = "httptools",
+    on_hangup: Callable[[], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what runs, for at most 20 s (schemas.Serve)."""
+    config = uvicorn.Config(
+        app,
+        http=protocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    server = _QuietServer(config)
+
+    def drain() -> None:
+        readiness.drain()
+        # A second signal does not wait for what runs.
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, drain)
+    if on_hangup is not None:
+        loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    await server.serve(sockets=[listener])
 
 
 @contextmanager
@@ -28,9 +69,9 @@ def serve_admin(
 ) -> Iterator[None]:
     """Serve `/healthz`, `/readyz` and `/metrics` from a thread while the context is open.
 
-    Raises AdminPortError if the port is taken.
+    Raises PortError if the port is taken.
     """
-    listener = open_listener(host, port)
+    listener = listen(host, port, "HOOKLINE_…_ADMIN_PORT")
     config = uvicorn.Config(
         build_app(registry, readiness),
         log_config=None,
@@ -39,7 +80,7 @@ def serve_admin(
         lifespan="off",
         timeout_graceful_shutdown=1,
     )
-    server = _ThreadedServer(config)
+    server = _QuietServer(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="admin", daemon=True)
     thread.start()
     try:
@@ -72,8 +113,8 @@ def build_app(registry: CollectorRegistry, readiness: Readiness) -> Starlette:
     )
 
 
-def open_listener(host: str, port: int) -> socket.socket:
-    """Bind a port now, so that a taken one is an error here and not in a thread."""
+def listen(host: str, port: int, setting: str) -> socket.socket:
+    """Bind a port before anything is served; raises PortError naming the setting."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -81,16 +122,14 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise AdminPortError(
-            f"cannot open the admin port {host}:{port} ({error.strerror}): set "
-            "HOOKLINE_INGEST_ADMIN_PORT, HOOKLINE_GATEKEEPER_ADMIN_PORT or "
-            "HOOKLINE_CONSUMER_ADMIN_PORT to a free one"
+        raise PortError(
+            f"cannot listen on {host}:{port} ({error.strerror}): set {setting} to a free port"
         ) from None
     return listener
 
 
-class _ThreadedServer(uvicorn.Server):
-    """A server that leaves signals to the process's main thread."""
+class _QuietServer(uvicorn.Server):
+    """A server that leaves signals to us."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

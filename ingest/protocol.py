@@ -1,0 +1,116 @@
+"""uvicorn's HTTP protocol with the limits it lacks: header size, count and time, connections."""
+
+import asyncio
+import json
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from schemas.metrics import IngestMetrics
+
+MAX_HEADER_BYTES = 16 * 1024
+MAX_HEADERS = 64
+HEADER_SECONDS = 5.0
+MAX_CONNECTIONS = 4000
+
+
+def limit_protocol(metrics: IngestMetrics) -> type[HttpToolsProtocol]:
+    """Return the protocol class of the webhook port."""
+    return type("LimitedProtocol", (_LimitedProtocol,), {"metrics": metrics})
+
+
+class _LimitedProtocol(HttpToolsProtocol):
+    """Refuses what a stranger could hold us up with before a request is complete."""
+
+    metrics: IngestMetrics
+
+    _deadline: asyncio.TimerHandle | None = None
+    _refused = False
+    _awaits_headers = True
+    _raw_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if len(self.connections) >= MAX_CONNECTIONS:
+            self.metrics.refused_connections.labels("connections").inc()
+            self._refused = True
+            transport.abort()
+            return
+        super().connection_made(transport)
+        self.metrics.connections.set(len(self.connections))
+        self._await_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        if self._refused:
+            return
+        super().connection_lost(exc)
+        self.metrics.connections.set(len(self.connections))
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused or self.transport.is_closing():
+            return
+        if self._awaits_headers:
+            self._raw_bytes += len(data)
+        super().data_received(data)
+        # One chunk may hold a body too, so bytes count only while the headers go on.
+        if self._awaits_headers and self._raw_bytes > MAX_HEADER_BYTES:
+            self._refuse(431, "header_too_large")
+
+    def on_headers_complete(self) -> None:
+        self._awaits_headers = False
+        self._disarm()
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADERS:
+            self._refuse(431, "header_too_large")
+            return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self.transport.is_closing():
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self.transport.is_closing():
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        # Armed after every response, not at connect alone: the second request of a connection
+        # could take for ever otherwise. A request that is already in is not waited for.
+        if not self.transport.is_closing() and self.cycle.response_complete:
+            self._await_headers()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the signature is uvicorn's
+        self._refuse(400, "bad_request")
+
+    def _await_headers(self) -> None:
+        self._disarm()
+        self._awaits_headers = True
+        self._raw_bytes = 0
+        self._deadline = self.loop.call_later(HEADER_SECONDS, self._expire)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire(self) -> None:
+        if self._raw_bytes:
+            self.metrics.refused_connections.labels("header_time").inc()
+        self.transport.close()
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Answer in place of the app, and close: what else is on the line is not read."""
+        if self.transport.is_closing():
+            return
+        self._disarm()
+        self.metrics.requests.labels(str(status), reason).inc()
+        body = json.dumps({"error": reason}).encode()
+        headers: dict[str, Any] = {
+            "content-type": "application/json",
+            "content-length": len(body),
+            "connection": "close",
+        }
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.transport.write(STATUS_LINE[status] + lines.encode() + b"\r\n" + body)
+        self.transport.close()

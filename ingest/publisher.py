@@ -1,0 +1,182 @@
+"""Publishing with certainty: `publish` returns when the broker has acknowledged with acks=all."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from schemas.envelope import Envelope, to_headers, to_key
+from schemas.metrics import IngestMetrics
+from schemas.settings import IngestSettings
+from schemas.topics import MAX_MESSAGE_BYTES
+
+log = structlog.get_logger()
+
+ACK_SECONDS = 7.5
+"""Below the 8 s after which a caller is to have its 503."""
+
+DELIVERY_MS = 6_000
+POLL_SECONDS = 0.1
+FLUSH_SECONDS = 10.0
+QUEUE_KIB = 256 * 1024
+
+
+class WhyUnavailable(StrEnum):
+    """Why an event could not be published; also a label of metrics."""
+
+    QUEUE_FULL = "queue_full"
+    NOT_DELIVERED = "not_delivered"
+    NOT_ACKNOWLEDGED = "not_acknowledged"
+
+
+class Unavailable(Exception):  # noqa: N818 - named by what the caller is told
+    """The broker has not acknowledged; the event may stand in the log all the same."""
+
+    def __init__(self, reason: WhyUnavailable) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Where the broker has put an event."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+def producer_config(settings: IngestSettings) -> dict[str, str | int | float | bool]:
+    """Return librdkafka's settings for the producer."""
+    return settings.kafka_access() | {
+        "client.id": "hookline-ingest",
+        "acks": "all",
+        "enable.idempotence": True,
+        "compression.type": "zstd",
+        # As the JVM's producers partition, so that other tools agree on where a customer is.
+        "partitioner": "murmur2_random",
+        "linger.ms": 5,
+        "delivery.timeout.ms": DELIVERY_MS,
+        "request.timeout.ms": 5_000,
+        "message.max.bytes": MAX_MESSAGE_BYTES,
+        "queue.buffering.max.kbytes": QUEUE_KIB,
+        # A broker that comes back is found within half a second.
+        "reconnect.backoff.max.ms": 500,
+    }
+
+
+class Publisher:
+    """One producer and the thread that polls it; `publish` belongs to one event loop."""
+
+    def __init__(
+        self,
+        config: dict[str, str | int | float | bool],
+        topic: str,
+        loop: asyncio.AbstractEventLoop,
+        metrics: IngestMetrics,
+    ) -> None:
+        self._config = config
+        self._topic = topic
+        self._loop = loop
+        self._seconds = {r: metrics.publish_seconds.labels(r) for r in ("delivered", "failed")}
+        self._waiting = metrics.waiting
+        self._done: deque[tuple[asyncio.Future[Receipt], Receipt | KafkaError]] = deque()
+        self._wake_scheduled = False
+        self._closing = False
+        self._fatal = False
+        self._producer = self._connect()
+        self._thread = threading.Thread(target=self._poll, name="kafka-poll", daemon=True)
+        self._thread.start()
+
+    @property
+    def producer(self) -> Producer:
+        """The client of the moment, for questions about the topic."""
+        return self._producer
+
+    async def publish(self, envelope: Envelope) -> Receipt:
+        """Publish and wait for the acknowledgement, for at most 7.5 s; raises Unavailable."""
+        if self._fatal:
+            self._renew()
+        future: asyncio.Future[Receipt] = self._loop.create_future()
+        began = time.perf_counter()
+        try:
+            self._producer.produce(
+                self._topic,
+                value=envelope.body,
+                key=to_key(envelope),
+                headers=list(to_headers(envelope)),
+                on_delivery=lambda error, message: self._deliver(future, error, message),
+            )
+        except BufferError:
+            raise Unavailable(WhyUnavailable.QUEUE_FULL) from None
+        except KafkaException:
+            raise Unavailable(WhyUnavailable.NOT_DELIVERED) from None
+        result = "failed"
+        self._waiting.inc()
+        try:
+            async with asyncio.timeout(ACK_SECONDS):
+                receipt = await future
+        except TimeoutError:
+            raise Unavailable(WhyUnavailable.NOT_ACKNOWLEDGED) from None
+        else:
+            result = "delivered"
+            return receipt
+        finally:
+            self._waiting.dec()
+            self._seconds[result].observe(time.perf_counter() - began)
+
+    def close(self) -> None:
+        """Wait for what is on its way, for at most 10 s, and stop polling; blocks."""
+        self._producer.flush(FLUSH_SECONDS)
+        self._closing = True
+        self._thread.join(FLUSH_SECONDS)
+
+    def _connect(self) -> Producer:
+        return Producer(
+            self._config | {"error_cb": self._note_error, "logger": logging.getLogger("kafka")}
+        )
+
+    def _renew(self) -> None:
+        """Replace a client that has given up for good, as an idempotent one can."""
+        log.warning("kafka_client_renewed")
+        self._fatal = False
+        self._producer = self._connect()
+
+    def _note_error(self, error: KafkaError) -> None:
+        self._fatal = self._fatal or error.fatal()
+        log.warning("kafka_error", error=error.str(), fatal=error.fatal())
+
+    def _poll(self) -> None:
+        while not self._closing:
+            self._producer.poll(POLL_SECONDS)
+
+    def _deliver(
+        self, future: asyncio.Future[Receipt], error: KafkaError | None, message: Message
+    ) -> None:
+        """Run in the polling thread; wakes the event loop once for many deliveries."""
+        partition, offset = message.partition(), message.offset()
+        if error is not None or partition is None or offset is None:
+            self._done.append((future, error or KafkaError(KafkaError._FAIL)))  # noqa: SLF001
+        else:
+            self._done.append((future, Receipt(self._topic, partition, offset)))
+        if not self._wake_scheduled:
+            self._wake_scheduled = True
+            self._loop.call_soon_threadsafe(self._resolve)
+
+    def _resolve(self) -> None:
+        self._wake_scheduled = False
+        while self._done:
+            future, result = self._done.popleft()
+            if future.done():
+                continue
+            if isinstance(result, Receipt):
+                future.set_result(result)
+            else:
+                log.warning("not_delivered", error=result.str())
+                future.set_exception(Unavailable(WhyUnavailable.NOT_DELIVERED))

@@ -1,0 +1,231 @@
+"""One request: read within limits, verify, route, publish, answer.
+
+The signature is verified over the raw bytes before anything is parsed. 200 means that the broker
+has the event durably, or that it is not for this deployment. A raw ASGI app: this is the hot path.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from ingest.publisher import Publisher, Unavailable
+from schemas.envelope import HEADER_LIMIT, Envelope
+from schemas.metrics import IngestMetrics
+from schemas.readiness import Readiness
+from schemas.signature import RefusalReason, Refused, verify
+from schemas.stripe_event import BadEvent, Route, decode_route
+
+log = structlog.get_logger()
+
+PATH = "/webhooks/stripe"
+MAX_BODY_BYTES = 512 * 1024
+BODY_SECONDS = 10.0
+MAX_WAITING = 2000
+RETRY_AFTER_SECONDS = 5
+
+Secrets = Callable[[], Sequence[str]]
+Scope = dict[str, Any]
+Receive = Callable[[], Any]
+Send = Callable[[dict[str, Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller gets; `reason` is what the metric says beyond it."""
+
+    status: int
+    body: dict[str, Any]
+    reason: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    event_id: str | None = field(default=None)
+
+
+class Refusal(Exception):  # noqa: N818 - an answer on its way out
+    """An answer other than 200, with the reason code for the metric."""
+
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        reason: str | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        self.answer = Answer(status, {"error": error}, reason or error, headers)
+        super().__init__(error)
+
+
+CLOSE = ((b"connection", b"close"),)
+RETRY = ((b"retry-after", b"%d" % RETRY_AFTER_SECONDS),)
+
+
+class Gone(Exception):  # noqa: N818 - nobody is left to answer
+    """The caller hung up before the request was complete."""
+
+
+class Webhook:
+    """The app on the webhook port."""
+
+    def __init__(
+        self,
+        *,
+        publisher: Publisher,
+        secrets: Secrets,
+        livemode: bool,
+        readiness: Readiness,
+        metrics: IngestMetrics,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._publisher = publisher
+        self._secrets = secrets
+        self._livemode = livemode
+        self._readiness = readiness
+        self._metrics = metrics
+        self._clock = clock
+        self._waiting = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request (ASGI)."""
+        with self._metrics.request_seconds.time():
+            try:
+                answer = await self._handle(scope, receive)
+            except Refusal as refusal:
+                answer = refusal.answer
+                log.info("refused", answer=answer.status, reason=answer.reason)
+            except Gone:
+                self._metrics.requests.labels("none", "disconnected").inc()
+                return
+            self._metrics.requests.labels(str(answer.status), answer.reason).inc()
+            await _send(answer, send)
+
+    async def _handle(self, scope: Scope, receive: Receive) -> Answer:
+        headers = _check_request(scope)
+        body = await _read_body(headers, receive)
+        signature = self._verify(headers, body)
+        try:
+            route = decode_route(body)
+        except BadEvent as error:
+            raise Refusal(400, error.reason) from None
+        why_ignored = self._why_ignored(route)
+        if why_ignored is not None:
+            log.info("ignored", reason=why_ignored, event_id=route.id[:HEADER_LIMIT])
+            return Answer(200, {"status": "ignored", "reason": why_ignored}, why_ignored)
+        return await self._publish(route, body, signature)
+
+    def _verify(self, headers: dict[bytes, bytes], body: bytes) -> str:
+        signature = headers.get(b"stripe-signature", b"").decode("latin-1")
+        verdict = verify(signature, body, self._secrets(), self._clock())
+        if isinstance(verdict, Refused):
+            utf8 = verdict.reason is not RefusalReason.NOT_UTF8
+            # One answer for every reason: which one it was would help a forger.
+            raise Refusal(400, "invalid_signature" if utf8 else "invalid_payload", verdict.reason)
+        self._metrics.matched_secrets.labels(str(verdict.position)).inc()
+        return signature
+
+    def _why_ignored(self, route: Route) -> str | None:
+        if route.is_thin:
+            return "thin_event"
+        if route.account is not None:
+            return "connected_account"
+        if route.livemode is not None and route.livemode != self._livemode:
+            return "other_mode"
+        return None
+
+    async def _publish(self, route: Route, body: bytes, signature: str) -> Answer:
+        if self._readiness.is_draining:
+            raise Refusal(503, "unavailable", "draining", RETRY + CLOSE)
+        if self._waiting >= MAX_WAITING:
+            raise Refusal(503, "unavailable", "too_many_waiting", RETRY)
+        received_at = datetime.fromtimestamp(self._clock(), UTC)
+        created = received_at if route.created is None else _moment(route.created)
+        envelope = Envelope(
+            key=route.key,
+            body=body,
+            event_id=route.id,
+            type=route.type,
+            created=created,
+            livemode=self._livemode,
+            received_at=received_at,
+            signature=signature,
+        )
+        self._waiting += 1
+        try:
+            receipt = await self._publisher.publish(envelope)
+        except Unavailable as error:
+            raise Refusal(503, "unavailable", error.reason, RETRY) from None
+        finally:
+            self._waiting -= 1
+        return Answer(
+            200,
+            {
+                "status": "accepted",
+                "event": route.id,
+                "topic": receipt.topic,
+                "partition": receipt.partition,
+                "offset": receipt.offset,
+            },
+            "accepted",
+        )
+
+
+def _check_request(scope: Scope) -> dict[bytes, bytes]:
+    """Return the headers of a request for us, repeated ones joined as HTTP has it."""
+    if scope["path"] != PATH:
+        raise Refusal(404, "not_found", headers=CLOSE)
+    if scope["method"] != "POST":
+        raise Refusal(405, "method_not_allowed", headers=((b"allow", b"POST"), *CLOSE))
+    headers: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        headers[name] = headers[name] + b"," + value if name in headers else value
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        # Never inflated: a small body could become a large one.
+        raise Refusal(415, "unsupported_encoding", headers=CLOSE)
+    return headers
+
+
+async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
+    """Read the body, counted while it comes: its declared length may be a lie."""
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and len(declared) < 20 and int(declared) > MAX_BODY_BYTES:  # noqa: PLR2004
+        raise Refusal(413, "payload_too_large", headers=CLOSE)
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Gone
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > MAX_BODY_BYTES:
+                    raise Refusal(413, "payload_too_large", headers=CLOSE)
+                if not message.get("more_body", False):
+                    return b"".join(parts)
+    except TimeoutError:
+        raise Refusal(408, "too_slow", headers=CLOSE) from None
+
+
+async def _send(answer: Answer, send: Send) -> None:
+    body = json.dumps(answer.body).encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(body)),
+                *answer.headers,
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+def _moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,314 @@
+"""`hookline up`: servers and hookline itself on this machine, watched until Ctrl-C."""
+
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+from rich.console import Console
+
+from ops.embedded.errors import EmbeddedError
+from ops.embedded.files import write_private
+from ops.embedded.ports import HOST, require_free
+from ops.embedded.processes import Process
+from ops.embedded.stack import SERVERS, Ports, Stack
+from ops.migrate import migrate
+from schemas.settings import (
+    PREFIX,
+    ConsumerSettings,
+    GatekeeperSettings,
+    IngestSettings,
+    MigrateSettings,
+    load,
+)
+
+READY_SECONDS = 60.0
+WATCH_SECONDS = 0.5
+RESTART_SECONDS_MOST = 30.0
+STEADY_SECONDS = 60.0
+
+VARIABLES = {
+    "kafka": "HOOKLINE_KAFKA_BOOTSTRAP",
+    "postgresql": "HOOKLINE_DATABASE_URL",
+    "valkey": "HOOKLINE_REDIS_URL",
+}
+"""Where one of these is set, that server is somebody else's."""
+
+
+def run_up(data_dir: Path, consumers: int) -> int:
+    """Run everything until SIGINT or SIGTERM; returns the exit code, blocks.
+
+    Data stays in `data_dir`. What ends by itself is started again, with a line that says so.
+    Raises EmbeddedError, SettingsError, PlansError or TopicError while starting.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    began = time.monotonic()
+    with ExitStack() as stack:
+        try:
+            up = Up(data_dir, consumers, console)
+            stack.callback(up.stop)
+            up.start()
+            console.print(up.summary(time.monotonic() - began))
+            up.watch()
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            console.print("stopping")
+    console.print("stopped; the data stays in " + str(data_dir))
+    return 0
+
+
+class Watched(Protocol):
+    """What can be started again when it ends by itself."""
+
+    def is_alive(self) -> bool:
+        """Tell whether it runs."""
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+
+
+@dataclass(slots=True)
+class Member:
+    """One process of hookline."""
+
+    name: str
+    command: list[str]
+    admin_port: int
+    process: Process
+
+    def is_alive(self) -> bool:
+        """Tell whether it runs."""
+        return self.process.is_alive()
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        self.spawn()
+        self.wait_ready()
+
+    def spawn(self) -> None:
+        """Start it; does not wait."""
+        self.process.start(self.command)
+
+    def wait_ready(self) -> None:
+        """Wait until `/readyz` says so; raises EmbeddedError with the end of its log."""
+        self.process.wait_ready(self._is_ready, READY_SECONDS)
+
+    def _is_ready(self) -> bool:
+        try:
+            answer = httpx.get(f"http://{HOST}:{self.admin_port}/readyz", timeout=2)
+        except httpx.HTTPError:
+            return False
+        return answer.is_success
+
+
+@dataclass(slots=True)
+class Watch:
+    """One thing to keep alive: how often it ended of late, and when to start it again."""
+
+    name: str
+    subject: Watched
+    log: Path
+    failures: int = 0
+    not_before: float = 0.0
+    started_at: float = field(default_factory=time.monotonic)
+
+
+class Up:
+    """The servers and processes of one data folder."""
+
+    def __init__(self, data_dir: Path, consumers: int, console: Console) -> None:
+        self._data_dir = data_dir.resolve()
+        self._console = console
+        self._consumers = consumers
+        own = [name for name in SERVERS if VARIABLES[name] not in os.environ]
+        self._stack = Stack(
+            self._data_dir, ports=_ports_from_environment(), only=own, on_progress=self._say
+        )
+        self._own = own
+        self._members: list[Member] = []
+
+    def start(self) -> None:
+        """Start servers, migrate, start processes, write the env file; waits until all is ready."""
+        self._stack.start()
+        environment = self._environment()
+        os.environ.update(environment)
+        migrate(load(MigrateSettings))
+        self._say("migrate", "database and topic are up to date")
+        self._members = self._build_members(environment)
+        for member in self._members:
+            member.spawn()
+        for member in self._members:
+            member.wait_ready()
+            self._say(member.name, f"ready, admin port {member.admin_port}")
+        write_private(self._data_dir / "env", _env_file(environment))
+
+    def stop(self) -> None:
+        """Stop intake first, then consumers, then the servers; safe to repeat."""
+        for member in self._members:
+            member.process.stop()
+        self._stack.stop()
+
+    def watch(self) -> None:
+        """Start again what ends by itself; returns only by KeyboardInterrupt."""
+        watches = [Watch(s.name, s, s.process.log) for s in self._stack.servers]
+        watches += [Watch(m.name, m, m.process.log) for m in self._members]
+        while True:
+            for watch in watches:
+                self._keep_alive(watch)
+            time.sleep(WATCH_SECONDS)
+
+    def summary(self, seconds: float) -> str:
+        """Return what a person needs to know now."""
+        env = self._data_dir / "env"
+        return (
+            f"\nready after {seconds:.1f} s\n"
+            f"  webhooks      {os.environ['HOOKLINE_INGEST_URL']}/webhooks/stripe\n"
+            f"  entitlements  {os.environ['HOOKLINE_GATEKEEPER_URL']}"
+            "/v1/customers/cus_…/entitlement\n"
+            f"  settings      set -a; . {shlex.quote(str(env))}; set +a\n"
+            f"  logs          {self._data_dir / 'logs'}\n"
+            "Ctrl-C stops everything."
+        )
+
+    def _say(self, name: str, text: str) -> None:
+        self._console.print(f"{name:<12} {text}")
+
+    def _keep_alive(self, watch: Watch) -> None:
+        now = time.monotonic()
+        if watch.subject.is_alive():
+            if now - watch.started_at > STEADY_SECONDS:
+                watch.failures = 0
+            return
+        if watch.not_before == 0.0:
+            pause = min(2.0**watch.failures, RESTART_SECONDS_MOST)
+            watch.not_before = now + pause
+            self._say(watch.name, f"ended by itself, see {watch.log}; again in {pause:.0f} s")
+        if now < watch.not_before:
+            return
+        watch.failures += 1
+        watch.not_before = 0.0
+        try:
+            watch.subject.start()
+        except EmbeddedError as error:
+            self._say(watch.name, f"does not start: {error}")
+            return
+        watch.started_at = time.monotonic()
+        self._say(watch.name, "runs again")
+
+    def _environment(self) -> dict[str, str]:
+        """Return every setting that this run uses: the person's own, else ours."""
+        defaults = {
+            "HOOKLINE_KAFKA_BOOTSTRAP": self._stack.kafka.bootstrap,
+            "HOOKLINE_KAFKA_TOPIC": "stripe.events",
+            "HOOKLINE_KAFKA_GROUP": "hookline",
+            "HOOKLINE_DATABASE_URL": self._stack.postgres.url if "postgresql" in self._own else "",
+            "HOOKLINE_REDIS_URL": self._stack.valkey.url,
+            "HOOKLINE_WEBHOOK_SECRETS": self._webhook_secret(),
+            "HOOKLINE_LIVEMODE": "test",
+            "HOOKLINE_PLANS_FILE": str(self._plans_file()),
+            "HOOKLINE_GRACE_HOURS": "24",
+            "HOOKLINE_INGEST_PORT": "8080",
+            "HOOKLINE_INGEST_ADMIN_PORT": "9080",
+            "HOOKLINE_GATEKEEPER_PORT": "8081",
+            "HOOKLINE_GATEKEEPER_ADMIN_PORT": "9081",
+            "HOOKLINE_CONSUMER_ADMIN_PORT": "9082",
+        }
+        given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+        found = defaults | given
+        found["HOOKLINE_INGEST_URL"] = f"http://{HOST}:{found['HOOKLINE_INGEST_PORT']}"
+        found["HOOKLINE_GATEKEEPER_URL"] = f"http://{HOST}:{found['HOOKLINE_GATEKEEPER_PORT']}"
+        return found
+
+    def _webhook_secret(self) -> str:
+        """Return the secret of this folder, made once: what was signed with it stays valid."""
+        path = self._data_dir / "webhook_secret"
+        if not path.exists():
+            write_private(path, f"whsec_{secrets.token_urlsafe(24)}")
+        return path.read_text().strip()
+
+    def _plans_file(self) -> Path:
+        path = self._data_dir / "plans.toml"
+        if not path.exists():
+            path.write_bytes(files("ops").joinpath("plans.sample.toml").read_bytes())
+        return path
+
+    def _build_members(self, environment: Mapping[str, str]) -> list[Member]:
+        ingest, gatekeeper = load(IngestSettings), load(GatekeeperSettings)
+        first = load(ConsumerSettings).consumer_admin_port
+        consumers = [
+            self._member(
+                f"consumer-{number + 1}",
+                "consume",
+                first + number,
+                "HOOKLINE_CONSUMER_ADMIN_PORT",
+                environment,
+            )
+            for number in range(self._consumers)
+        ]
+        members = [
+            self._member(
+                "ingest",
+                "ingest",
+                ingest.ingest_admin_port,
+                "HOOKLINE_INGEST_ADMIN_PORT",
+                environment,
+            ),
+            *consumers,
+            self._member(
+                "gatekeeper",
+                "gatekeeper",
+                gatekeeper.gatekeeper_admin_port,
+                "HOOKLINE_GATEKEEPER_ADMIN_PORT",
+                environment,
+            ),
+        ]
+        require_free(ingest.ingest_port, "ingest", "HOOKLINE_INGEST_PORT")
+        require_free(gatekeeper.gatekeeper_port, "the gatekeeper", "HOOKLINE_GATEKEEPER_PORT")
+        return members
+
+    def _member(
+        self, name: str, command: str, admin_port: int, setting: str, environment: Mapping[str, str]
+    ) -> Member:
+        own = {**environment, setting: str(admin_port)}
+        process = Process(name, self._data_dir, environment=own)
+        process.stop_left_over()
+        require_free(admin_port, f"the admin port of {name}", setting)
+        return Member(name, [*_hookline(), command], admin_port, process)
+
+
+def _hookline() -> list[str]:
+    """Return how to run this very installation's command."""
+    beside = Path(sys.executable).with_name("hookline")
+    found = str(beside) if beside.is_file() else shutil.which("hookline")
+    return [found] if found else [sys.executable, "-m", "ops.cli"]
+
+
+def _ports_from_environment() -> Ports:
+    """Return the servers' ports; HOOKLINE_EMBEDDED_…_PORT moves one."""
+    names = {
+        "kafka": "HOOKLINE_EMBEDDED_KAFKA_PORT",
+        "controller": "HOOKLINE_EMBEDDED_CONTROLLER_PORT",
+        "postgres": "HOOKLINE_EMBEDDED_POSTGRES_PORT",
+        "valkey": "HOOKLINE_EMBEDDED_VALKEY_PORT",
+    }
+    given = {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
+    for key, value in given.items():
+        if not value.isdigit():
+            raise EmbeddedError(f"{names[key]}: {value} is not a port")
+    return Ports(**{key: int(value) for key, value in given.items()})
+
+
+def _env_file(environment: Mapping[str, str]) -> str:
+    lines = (f"{name}={shlex.quote(value)}\n" for name, value in sorted(environment.items()))
+    return "".join(lines)
