@@ -128,6 +128,7 @@ class Batch:
             invalidation = self._write(connection, pass_.changes, pass_.letters)
             moved = _move(stored, records) if scope.move_positions else stored
             self._positions.move(connection, stored, moved)
+            pass_.moved = moved
 
         with self._phase("redis_after"):
             changed = pass_.changes.changed_customers
@@ -246,7 +247,7 @@ class Batch:
             customers=len(changes.changed_customers),
             dead_letters=len(pass_.letters),
             duplicates=sum(pass_.duplicates.values()),
-            positions={p: position.next_offset for p, position in pass_.stored.items()},
+            positions={p: position.next_offset for p, position in pass_.moved.items()},
         )
 
 
@@ -261,6 +262,7 @@ class _Pass:
     second_renderings: list[str]
     letters: list[DeadLetter]
     changes: Changes = field(default_factory=Changes)
+    moved: dict[int, Position] = field(default_factory=dict)
 
     def note_recorded(self, recorded: Mapping[str, RecordedEvent]) -> None:
         """Count events that are recorded already, and those that came in another rendering."""

@@ -1,0 +1,41 @@
+"""Folding events in a test: the billing core without anything around it."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+from consumer.billing.facts import NO_FACTS, FactSet
+from consumer.billing.handlers import read_event
+from consumer.billing.merge import merge
+from consumer.billing.projection import Projection, project
+from schemas.plans import Plans
+from support.stripe import T0, Json, decoded
+
+GRACE = timedelta(hours=24)
+PLANS = Plans(
+    default="starter",
+    tiers=("starter", "pro", "enterprise"),
+    prices={"price_pro": "pro", "price_ent": "enterprise", "price_starter": "starter"},
+    lookup_keys={},
+    products={},
+)
+
+
+def fold(events: Iterable[Json], start: FactSet = NO_FACTS) -> dict[str, FactSet]:
+    """Merge events one by one, as they come; returns the facts of each subscription."""
+    found: dict[str, FactSet] = {}
+    for document in events:
+        reading = read_event(decoded(document))
+        if reading.subscription is not None and reading.fact is not None:
+            known = found.get(reading.subscription, start)
+            found[reading.subscription] = merge(known, frozenset({reading.fact}))
+    return found
+
+
+def projected(events: Iterable[Json], subscription: str = "sub_1") -> Projection:
+    """Return the projection of one subscription after events."""
+    return project(fold(events)[subscription], PLANS, GRACE)
+
+
+def after(seconds: int) -> datetime:
+    """Return the moment so many seconds after T0."""
+    return datetime.fromtimestamp(T0 + seconds, UTC)
