@@ -47,7 +47,7 @@ def audit_changes(
     before: Row | None, after: Row, fact: Fact, known: FactSet, merged: FactSet
 ) -> list[AuditEntry]:
     """Return the entries of one event, in the order in which an administrator reads them."""
-    entries = [_started(after)] if before is None else _changes(before, after)
+    entries = _beginnings(after) if before is None else _changes(before, after)
     if _is_new_failure(fact, known, merged):
         assert isinstance(fact, Invoice)  # noqa: S101 - for the type checker
         entries.insert(0, AuditEntry("payment_failed", {}, {"invoice": fact.invoice}))
@@ -63,9 +63,13 @@ def _is_new_failure(fact: Fact, known: FactSet, merged: FactSet) -> bool:
     )
 
 
-def _started(row: Row) -> AuditEntry:
+def _beginnings(row: Row) -> list[AuditEntry]:
+    """Return the entries of a subscription first heard of; its end may be what came first."""
     fields = ("status", "tier", "prices", "cancel_at_period_end", "cancel_at", "current_period_end")
-    return AuditEntry("subscription_started", {}, {name: _plain(row, name) for name in fields})
+    started = AuditEntry("subscription_started", {}, {name: _plain(row, name) for name in fields})
+    if row.status not in ENDED:
+        return [started]
+    return [started, AuditEntry("subscription_ended", {}, {"status": row.status})]
 
 
 def _changes(before: Row, after: Row) -> list[AuditEntry]:

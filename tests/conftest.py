@@ -1,0 +1,133 @@
+"""Servers for the whole run; a database, a topic and a Redis number for each test."""
+
+import itertools
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from psycopg import sql
+from pydantic import SecretStr
+
+from ops.migrate import connect_for_migration, upgrade
+from schemas.settings import DatabaseSettings
+from schemas.topics import PARTITIONS, topic_config
+from support.pipeline import Pipeline, environment
+from support.servers import NoServersError, Servers, provide
+
+_redis_numbers = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a person's own settings out of every test."""
+    for name in list(os.environ):
+        if name.startswith("HOOKLINE_") and name not in {
+            "HOOKLINE_TEST_STACK",
+            "HOOKLINE_CACHE_DIR",
+        }:
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Provide Kafka, PostgreSQL and Valkey for the run; none: skip, or fail with CI=true."""
+    try:
+        with provide(tmp_path_factory.mktemp("servers")) as found:
+            yield found
+    except NoServersError as error:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def template(servers: Servers) -> Iterator[str]:
+    """Provide a migrated database to clone."""
+    name = f"template_{uuid.uuid4().hex[:8]}"
+    with _database(servers, name) as url:
+        settings = DatabaseSettings(database_url=SecretStr(url))
+        with connect_for_migration(settings) as connection:
+            upgrade(connection)
+            connection.commit()
+        yield name
+
+
+@pytest.fixture
+def database_url(servers: Servers, template: str) -> Iterator[str]:
+    """Provide a database of the test's own, migrated."""
+    with _database(servers, f"test_{uuid.uuid4().hex[:8]}", template) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(servers: Servers) -> str:
+    """Provide a Redis database of the test's own: one of sixteen, emptied."""
+    import redis  # noqa: PLC0415 - tests without servers need none
+
+    base = servers.redis_url.rsplit("/", 1)[0]
+    url = f"{base}/{next(_redis_numbers) % 16}"
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture
+def kafka_bootstrap(servers: Servers) -> str:
+    """Provide the brokers."""
+    return servers.kafka_bootstrap
+
+
+@pytest.fixture
+def topic(servers: Servers) -> Iterator[str]:
+    """Provide a topic of the test's own, with hookline's partitions."""
+    name = f"events-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": servers.kafka_bootstrap})
+    new = NewTopic(name, PARTITIONS, 1, config=topic_config(1))
+    admin.create_topics([new])[name].result()
+    yield name
+    admin.delete_topics([name])[name].result()
+
+
+@pytest.fixture
+def pipeline(
+    tmp_path: Path, servers: Servers, database_url: str, redis_url: str, topic: str
+) -> Iterator[Pipeline]:
+    """Provide a deployment on the shared servers, no process started yet."""
+    variables = environment(
+        tmp_path,
+        servers.kafka_bootstrap,
+        database_url,
+        redis_url,
+        HOOKLINE_KAFKA_TOPIC=topic,
+        HOOKLINE_KAFKA_GROUP=topic,
+    )
+    pipeline = Pipeline(tmp_path, variables)
+    yield pipeline
+    pipeline.stop()
+
+
+class _database:  # noqa: N801 - used as a function
+    """Create a database and drop it at the end."""
+
+    def __init__(self, servers: Servers, name: str, template: str = "template1") -> None:
+        self._admin_url = servers.database_url
+        self._name = name
+        self._template = template
+
+    def __enter__(self) -> str:
+        self._run("CREATE DATABASE {} TEMPLATE {}", self._name, self._template)
+        return urlunsplit(urlsplit(self._admin_url)._replace(path=f"/{self._name}"))
+
+    def __exit__(self, *_: object) -> None:
+        self._run("DROP DATABASE {} WITH (FORCE)", self._name)
+
+    def _run(self, statement: str, *names: str) -> None:
+        with psycopg.connect(self._admin_url, autocommit=True) as connection:
+            query = sql.SQL(statement).format(*map(sql.Identifier, names))
+            connection.execute(query)

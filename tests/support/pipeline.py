@@ -1,0 +1,119 @@
+"""hookline's own processes in a test, and what they are told."""
+
+import os
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+
+from ops.embedded.ports import free_ports
+from ops.embedded.processes import Process
+from ops.up import Member, _hookline
+from schemas.signature import sign
+from support.stripe import Json, body
+
+SECRET = "whsec_test_secret"
+PLANS_TEXT = """
+tiers = ["starter", "pro", "enterprise"]
+default = "starter"
+[prices]
+price_pro = "pro"
+price_ent = "enterprise"
+"""
+
+
+def environment(
+    folder: Path, bootstrap: str, database_url: str, redis_url: str, **more: str
+) -> dict[str, str]:
+    """Return the variables of a deployment in a folder."""
+    plans = folder / "plans.toml"
+    plans.write_text(PLANS_TEXT)
+    ingest, ingest_admin, keeper, keeper_admin = map(str, free_ports(4))
+    return {
+        "HOOKLINE_KAFKA_BOOTSTRAP": bootstrap,
+        "HOOKLINE_DATABASE_URL": database_url,
+        "HOOKLINE_REDIS_URL": redis_url,
+        "HOOKLINE_WEBHOOK_SECRETS": SECRET,
+        "HOOKLINE_LIVEMODE": "test",
+        "HOOKLINE_PLANS_FILE": str(plans),
+        "HOOKLINE_INGEST_PORT": ingest,
+        "HOOKLINE_INGEST_ADMIN_PORT": ingest_admin,
+        "HOOKLINE_GATEKEEPER_PORT": keeper,
+        "HOOKLINE_GATEKEEPER_ADMIN_PORT": keeper_admin,
+        "HOOKLINE_INGEST_URL": f"http://127.0.0.1:{ingest}",
+        "HOOKLINE_GATEKEEPER_URL": f"http://127.0.0.1:{keeper}",
+        **more,
+    }
+
+
+@dataclass
+class Pipeline:
+    """Processes of one deployment; to be used from the test's own thread."""
+
+    folder: Path
+    variables: Mapping[str, str]
+    members: dict[str, Member] = field(default_factory=dict)
+
+    def start(self, *names: str) -> None:
+        """Start processes, `ingest`, `gatekeeper` or `consumer-N`, and wait until all are ready."""
+        started = [self._spawn(name) for name in names]
+        for member in started:
+            member.wait_ready()
+
+    def stop(self) -> None:
+        """Stop all in order."""
+        for member in self.members.values():
+            member.process.stop()
+
+    def metrics(self, name: str) -> str:
+        """Return a process's metrics page."""
+        port = self.members[name].admin_port
+        return httpx.get(f"http://127.0.0.1:{port}/metrics").text
+
+    def readiness(self, name: str) -> tuple[int, Any]:
+        """Return status and document of a process's `/readyz`."""
+        answer = httpx.get(f"http://127.0.0.1:{self.members[name].admin_port}/readyz")
+        return answer.status_code, answer.json()
+
+    def post(self, document: Json, *, client: httpx.Client | None = None) -> httpx.Response:
+        """Sign an event and send it to ingest."""
+        content = body(document)
+        headers = {"stripe-signature": sign(content, SECRET, int(time.time()))}
+        url = self.variables["HOOKLINE_INGEST_URL"] + "/webhooks/stripe"
+        post = client.post if client else httpx.post
+        return post(url, content=content, headers=headers, timeout=20)
+
+    def post_all(self, documents: list[Json], threads: int = 8) -> list[int]:
+        """Send events side by side; returns the answers in order, 0 where none came."""
+        with httpx.Client() as client, ThreadPoolExecutor(threads) as pool:
+
+            def send(document: Json) -> int:
+                try:
+                    return self.post(document, client=client).status_code
+                except httpx.HTTPError:
+                    return 0
+
+            return list(pool.map(send, documents))
+
+    def query(self, statement: str) -> list[Any]:
+        """Ask the database."""
+        with psycopg.connect(self.variables["HOOKLINE_DATABASE_URL"]) as connection:
+            return connection.execute(statement).fetchall()
+
+    def _spawn(self, name: str) -> Member:
+        command, setting = {
+            "ingest": ("ingest", "HOOKLINE_INGEST_ADMIN_PORT"),
+            "gatekeeper": ("gatekeeper", "HOOKLINE_GATEKEEPER_ADMIN_PORT"),
+        }.get(name, ("consume", "HOOKLINE_CONSUMER_ADMIN_PORT"))
+        port = int(self.variables.get(setting) or free_ports(1)[0])
+        own = {**os.environ, **self.variables, setting: str(port)}
+        process = Process(name, self.folder, environment=own)
+        member = Member(name, [*_hookline(), command], port, process)
+        self.members[name] = member
+        member.spawn()
+        return member
