@@ -1,8 +1,9 @@
 """The document that applications read: what a customer may use at a moment; pure."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 Source = Literal["cache", "database"]
 
@@ -29,6 +30,16 @@ class Entitlement:
             "grace_until": _format(self.grace_until),
             "valid_until": _format(self.valid_until),
         }
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """Read an answer back; raises KeyError, TypeError or ValueError for another shape."""
+        times = {name: _read(document[name]) for name in ("grace_until", "valid_until")}
+        return cls(**{**document, **times})
+
+
+def _read(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
 
 
 def _format(moment: datetime | None) -> str | None:

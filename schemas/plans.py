@@ -1,5 +1,6 @@
 """Which price gives which tier, from a TOML file; `load_plans` reads it, the rest is pure."""
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 TABLES = ("prices", "lookup_keys", "products")
+
+Place = tuple[str, str]
+"""A table of the file, "" for none, and a key in it."""
 
 
 class PlansError(Exception):
@@ -65,7 +69,7 @@ def load_plans(path: Path) -> Plans:
         raise PlansError(f"{path}: not TOML: {error}") from None
     problems = list(_problems(document))
     if problems:
-        lines = [f"{path}, line {_line_of(text, key)}: {problem}" for key, problem in problems]
+        lines = [f"{path}, line {_line_of(text, *place)}: {what}" for place, what in problems]
         raise PlansError("\n".join(lines))
     return Plans(
         document["default"],
@@ -74,35 +78,52 @@ def load_plans(path: Path) -> Plans:
     )
 
 
-def _problems(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Yield each problem with the key it stands at."""
+def _problems(document: Mapping[str, Any]) -> Iterable[tuple[Place, str]]:
+    """Yield each problem with the table and key it stands at."""
     tiers = document.get("tiers")
     if not isinstance(tiers, list) or not tiers or not all(_is_name(tier) for tier in tiers):
-        yield "tiers", 'tiers must list the tiers, lowest first, as in tiers = ["starter", "pro"]'
+        yield (
+            ("", "tiers"),
+            'tiers must list the tiers, lowest first, as in tiers = ["starter", "pro"]',
+        )
         return
     if len(set(tiers)) != len(tiers):
-        yield "tiers", "tiers names a tier twice"
+        yield ("", "tiers"), "tiers names a tier twice"
     if document.get("default") not in tiers:
-        yield "default", f"default must be one of the tiers: {', '.join(tiers)}"
+        yield ("", "default"), f"default must be one of the tiers: {', '.join(tiers)}"
     for name in document.keys() - {"default", "tiers", *TABLES}:
-        yield name, f"{name} is not known here; the tables are {', '.join(TABLES)}"
+        yield ("", name), f"{name} is not known here; the tables are {', '.join(TABLES)}"
     for table in TABLES:
-        entries = document.get(table, {})
-        if not isinstance(entries, dict):
-            yield table, f"{table} must be a table, [{table}]"
-            continue
-        for key, tier in entries.items():
-            if tier not in tiers:
-                yield key, f"{table}.{key} has the unknown tier {tier!r}; known: {', '.join(tiers)}"
+        yield from _table_problems(table, document.get(table, {}), tiers)
+
+
+def _table_problems(table: str, entries: Any, tiers: list[str]) -> Iterable[tuple[Place, str]]:
+    if not isinstance(entries, dict):
+        yield ("", table), f"{table} must be a table, [{table}]"
+        return
+    for key, tier in entries.items():
+        if not _is_name(key):
+            yield (table, key), f"{table} has an entry without a name"
+        if tier not in tiers:
+            yield (
+                (table, key),
+                f"{table}.{key} has the unknown tier {tier!r}; known: {', '.join(tiers)}",
+            )
 
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
-def _line_of(text: str, key: str) -> int:
-    """Return the number of the first line that begins with a key, or 1."""
+def _line_of(text: str, table: str, key: str) -> int:
+    """Return the line where a key of a table stands, else that of the table, else 1."""
+    entry = re.compile(rf"""\s*(?:{re.escape(table)}\s*\.\s*)?["']?{re.escape(key)}["']?\s*[.=]""")
+    current, line_of_table = "", 1
     for number, line in enumerate(text.splitlines(), 1):
-        if line.strip().lstrip("[\"'").startswith(key):
+        header = re.match(r"""\s*\[+\s*["']?([^"'\]]*?)["']?\s*\]""", line)
+        current = header.group(1) if header else current
+        if table and re.match(rf"\s*\[?\s*{re.escape(table)}\b", line):
+            line_of_table = number
+        if (header and key == current) or (current in {table, ""} and entry.match(line)):
             return number
-    return 1
+    return line_of_table

@@ -17,7 +17,7 @@ class Unchanged(StrEnum):
     SUPERSEDED = "superseded"
     """Newer snapshots are known."""
     NOT_LATEST_INVOICE = "not_latest_invoice"
-    """Another invoice decides."""
+    """A newer invoice decides, or something better is known of this one."""
     SAME_FACT = "same_fact"
     """The row said so already."""
 
@@ -36,7 +36,7 @@ def why_unchanged(fact: Fact, after: FactSet, projection: Projection) -> Unchang
     ended = any(isinstance(kept, Snapshot) and kept.is_ended for kept in after)
     if ended and fact not in after:
         return Unchanged.ALREADY_ENDED
-    if isinstance(fact, Invoice) and fact.invoice != projection.judged:
+    if isinstance(fact, Invoice) and (fact not in after or fact.invoice != projection.judged):
         return Unchanged.NOT_LATEST_INVOICE
     if isinstance(fact, Snapshot) and fact not in after:
         return Unchanged.SUPERSEDED

@@ -22,6 +22,7 @@ from consumer.billing.facts import (
 )
 from schemas.plans import Plans
 from schemas.plans import Price as PlanPrice
+from schemas.stripe_event import GREATEST_CREATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +60,53 @@ class Projection:
 
 def project(facts: FactSet, plans: Plans, grace: timedelta) -> Projection:
     """Return the row that a pruned, non-empty set of facts says."""
-    snapshots = [fact for fact in facts if isinstance(fact, Snapshot)]
     invoices = [fact for fact in facts if isinstance(fact, Invoice)]
     checkout = next((fact for fact in facts if isinstance(fact, Checkout)), None)
-
-    winner, ambiguous = _find_winner(snapshots)
+    winner, ambiguous = _find_winner(fact for fact in facts if isinstance(fact, Snapshot))
     if winner is not None and winner.is_ended:
-        ended = [Reason("P1_ended", (winner.id,))]
-        return _build(winner.after, plans, reasons=ended)
+        return _build(winner.after, plans, reasons=[Reason("P1_ended", (winner.id,))])
     judged = _find_judged(winner, invoices)
-    base = winner.after if winner else _base_without_snapshot(judged, invoices)
-    reasons = [Reason("P2_latest_snapshot", (winner.id,))] if winner else []
+    priced = None if winner else _find_priced(invoices)
+    base = winner.after if winner else _base_without_snapshot(judged, priced)
+    reasons = _explain_base(winner, judged, priced)
+    status = _decide_status(base.status, winner, judged, checkout, reasons)
+    grace_until = None
+    if judged is not None and not judged.paid and status == "past_due":
+        # From the invoice's first failure, which prune keeps: retries and replays cannot move it.
+        grace_until = _moment(judged.at + int(grace.total_seconds()))
+        reasons.append(Reason("P8_grace", (judged.id,)))
+    return _build(
+        replace(base, status=status),
+        plans,
+        judged=judged,
+        grace_until=grace_until,
+        ambiguous=ambiguous,
+        reasons=reasons,
+    )
+
+
+def _explain_base(
+    winner: Snapshot | None, judged: Invoice | None, priced: Invoice | None
+) -> list[Reason]:
+    """Name the rules P2 to P4 that decided what the row starts from."""
+    reasons = []
+    if winner is not None:
+        reasons.append(Reason("P2_latest_snapshot", (winner.id,)))
     if judged is not None:
         reasons.append(Reason("P3_judged_invoice", (judged.id,)))
+    if priced is not None:
+        reasons.append(Reason("P4_invoice_prices", (priced.id,)))
+    return reasons
 
-    status = base.status
+
+def _decide_status(
+    status: str,
+    winner: Snapshot | None,
+    judged: Invoice | None,
+    checkout: Checkout | None,
+    reasons: list[Reason],
+) -> str:
+    """Return the status after P5 to P7, and add each of them that changed it to `reasons`."""
     if checkout is not None and checkout.settled and status == "incomplete":
         status = checkout.says
         reasons.append(Reason("P5_settled_checkout", (checkout.id,)))
@@ -83,21 +116,7 @@ def project(facts: FactSet, plans: Plans, grace: timedelta) -> Projection:
     if judged is not None and _lowers(judged, status, winner):
         status = "past_due"
         reasons.append(Reason("P7_failed", (judged.id,)))
-
-    grace_until = None
-    if judged is not None and not judged.paid and status == "past_due":
-        # From the invoice's first failure, which prune keeps: retries and replays cannot move it.
-        grace_until = _moment(judged.at + int(grace.total_seconds()))
-        reasons.append(Reason("P8_grace", (judged.id,)))
-    state = replace(base, status=status)
-    return _build(
-        state,
-        plans,
-        judged=judged,
-        grace_until=grace_until,
-        ambiguous=ambiguous,
-        reasons=reasons,
-    )
+    return status
 
 
 def _find_winner(snapshots: Iterable[Snapshot]) -> tuple[Snapshot | None, bool]:
@@ -132,13 +151,17 @@ def _find_judged(winner: Snapshot | None, invoices: Iterable[Invoice]) -> Invoic
     return next((fact for fact in invoices if fact.invoice == named), None)
 
 
-def _base_without_snapshot(judged: Invoice | None, invoices: Iterable[Invoice]) -> State:
-    """P4 where no snapshot is known: what the invoices suggest."""
-    priced = max(
+def _find_priced(invoices: Iterable[Invoice]) -> Invoice | None:
+    """P4: the newest invoice that names prices."""
+    return max(
         (fact for fact in invoices if fact.prices),
         key=lambda fact: (fact.issued, fact.invoice),
         default=None,
     )
+
+
+def _base_without_snapshot(judged: Invoice | None, priced: Invoice | None) -> State:
+    """P4 where no snapshot is known: what the invoices suggest."""
     return State(
         status=judged.says if judged else "incomplete",
         prices=priced.prices if priced else (),
@@ -197,4 +220,5 @@ def _plan_price(price: Price) -> PlanPrice:
 
 
 def _moment(seconds: int | None) -> datetime | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    # Stripe's times may reach the last second that can be stored; a grace added to it may not.
+    return None if seconds is None else datetime.fromtimestamp(min(seconds, GREATEST_CREATED), UTC)
