@@ -284,10 +284,10 @@ class Up:
         process = Process(name, self._data_dir, environment=own)
         process.stop_left_over()
         require_free(admin_port, f"the admin port of {name}", setting)
-        return Member(name, [*_hookline(), command], admin_port, process)
+        return Member(name, [*own_command(), command], admin_port, process)
 
 
-def _hookline() -> list[str]:
+def own_command() -> list[str]:
     """Return how to run this very installation's command."""
     beside = Path(sys.executable).with_name("hookline")
     found = str(beside) if beside.is_file() else shutil.which("hookline")

@@ -1,7 +1,9 @@
 """A known load: life cycles whose outcome a test can state without asking hookline."""
 
+import random
 from dataclasses import dataclass
 
+from support.pipeline import Pipeline
 from support.stripe import DAY, T0, Json, event, invoice, subscription
 
 
@@ -61,3 +63,23 @@ def _life(number: int, mark: str) -> Life:
         # Long past: the grace period of a life that began in 2023 is over.
         return Life(customer, events, "past_due", "starter")
     return Life(customer, events, "active", "enterprise" if number % 5 == 0 else "pro")
+
+
+def shuffled(known: list[Life], copies: int = 1, seed: int = 1) -> list[Json]:
+    """Return all events of these lives in one order, each so many times."""
+    events = [document for life in known for document in life.events] * copies
+    random.Random(seed).shuffle(events)  # noqa: S311 - the same order each time
+    return events
+
+
+def check_lives(pipeline: Pipeline, known: list[Life]) -> None:
+    """Compare rows, the view and the gatekeeper with what the lives are known to end in."""
+    rows = dict(pipeline.query("SELECT customer_id, status FROM subscriptions"))
+    assert rows == {life.customer: life.status for life in known}
+    tiers = dict(pipeline.query("SELECT customer_id, tier FROM customer_entitlements"))
+    assert tiers == {life.customer: life.tier for life in known}
+    # Each event's effects once: every life begins with one start, and ends at most once.
+    started = "SELECT count(*) FROM billing_audit WHERE action = 'subscription_started'"
+    assert pipeline.query(started) == [(len(known),)]
+    ended = "SELECT count(*) FROM billing_audit WHERE action = 'subscription_ended'"
+    assert pipeline.query(ended) == [(sum(life.status == "canceled" for life in known),)]

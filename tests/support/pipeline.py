@@ -1,6 +1,7 @@
 """hookline's own processes in a test, and what they are told."""
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ import psycopg
 
 from ops.embedded.ports import free_ports
 from ops.embedded.processes import Process
-from ops.up import Member, _hookline
+from ops.up import Member, own_command
 from schemas.signature import sign
 from support.stripe import Json, body
 
@@ -113,7 +114,18 @@ class Pipeline:
         port = int(self.variables.get(setting) or free_ports(1)[0])
         own = {**os.environ, **self.variables, setting: str(port)}
         process = Process(name, self.folder, environment=own)
-        member = Member(name, [*_hookline(), command], port, process)
+        member = Member(name, [*own_command(), command], port, process)
         self.members[name] = member
         member.spawn()
         return member
+
+
+def recorded(pipeline: Pipeline) -> int:
+    """Return how many events stand recorded."""
+    return int(pipeline.query("SELECT count(*) FROM webhook_events")[0][0])
+
+
+def counted(metrics: str, name: str) -> dict[str, float]:
+    """Return a metric's values by their labels."""
+    found = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", metrics, re.MULTILINE)
+    return {labels: float(value) for labels, value in found}

@@ -13,10 +13,9 @@ from confluent_kafka import Consumer, TopicPartition
 from ops.embedded.stack import Ports, Stack
 from ops.migrate import migrate
 from schemas.settings import MigrateSettings, load
-from support.load import lives
-from support.pipeline import Pipeline, environment
+from support.load import check_lives, lives, shuffled
+from support.pipeline import Pipeline, counted, environment, recorded
 from support.polling import eventually
-from system.test_journey import check_lives, counted, recorded, shuffled
 
 pytestmark = pytest.mark.skipif(
     os.environ.get("HOOKLINE_TEST_STACK", "embedded") != "embedded",

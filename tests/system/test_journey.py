@@ -1,8 +1,6 @@
 """One event's whole way through hookline's own processes on real servers."""
 
 import json
-import random
-import re
 import time
 from pathlib import Path
 
@@ -10,43 +8,12 @@ import httpx
 import pytest
 
 from schemas.signature import sign
-from support.load import Life, lives
-from support.pipeline import SECRET, Pipeline
+from support.load import check_lives, lives, shuffled
+from support.pipeline import SECRET, Pipeline, counted, recorded
 from support.polling import eventually
-from support.stripe import Json, body, event, subscription
+from support.stripe import body, event, subscription
 
 CAPTURED = Path(__file__).parents[3] / "shared" / "stripe-events"
-
-
-def recorded(pipeline: Pipeline) -> int:
-    """Return how many events stand recorded."""
-    return int(pipeline.query("SELECT count(*) FROM webhook_events")[0][0])
-
-
-def check_lives(pipeline: Pipeline, known: list[Life]) -> None:
-    """Compare rows, the view and the gatekeeper with what the lives are known to end in."""
-    rows = dict(pipeline.query("SELECT customer_id, status FROM subscriptions"))
-    assert rows == {life.customer: life.status for life in known}
-    tiers = dict(pipeline.query("SELECT customer_id, tier FROM customer_entitlements"))
-    assert tiers == {life.customer: life.tier for life in known}
-    # Each event's effects once: every life begins with one start, and ends at most once.
-    started = "SELECT count(*) FROM billing_audit WHERE action = 'subscription_started'"
-    assert pipeline.query(started) == [(len(known),)]
-    ended = "SELECT count(*) FROM billing_audit WHERE action = 'subscription_ended'"
-    assert pipeline.query(ended) == [(sum(life.status == "canceled" for life in known),)]
-
-
-def shuffled(known: list[Life], copies: int = 1, seed: int = 1) -> list[Json]:
-    """Return all events of these lives in one order, each so many times."""
-    events = [document for life in known for document in life.events] * copies
-    random.Random(seed).shuffle(events)  # noqa: S311 - the same order each time
-    return events
-
-
-def counted(metrics: str, name: str) -> dict[str, float]:
-    """Return a metric's values by their labels."""
-    found = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", metrics, re.MULTILINE)
-    return {labels: float(value) for labels, value in found}
 
 
 def test_lives_end_as_known_whatever_the_order_and_repetition(pipeline: Pipeline) -> None:
