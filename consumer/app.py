@@ -11,6 +11,7 @@ from types import FrameType
 import structlog
 from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
+from redis import RedisError
 
 from consumer.batch import Batch
 from consumer.decode import Decoder
@@ -18,7 +19,7 @@ from consumer.errors import Halt
 from consumer.housekeeping import Housekeeping
 from consumer.kafka import Cluster, consumer_config
 from consumer.loop import Loop
-from consumer.storage.bounded_redis import BoundedRedis, open_session
+from consumer.storage.bounded_redis import BoundedRedis, ClusterError, open_session
 from consumer.storage.engine import make_engine
 from consumer.storage.hints import Hints
 from consumer.storage.invalidation import Sweeper
@@ -38,7 +39,7 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
     """Consume until SIGTERM or SIGINT and return the exit code; blocks.
 
     A second signal, or 20 seconds, ends the process at once with a code other than 0; the
-    positions make that safe. Raises PlansError.
+    positions make that safe. Raises PlansError, or Halt before the first batch.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -87,6 +88,16 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
             redis.close()
     log.info("stopped")
     return 0
+
+
+def _refuse_cluster(settings: ConsumerSettings) -> None:
+    """Raise Halt if Redis is a cluster; a Redis that is away is no reason to wait."""
+    try:
+        open_session(settings.redis_url.get_secret_value()).client.close()
+    except ClusterError as error:
+        raise Halt(str(error)) from None
+    except RedisError as error:
+        log.warning("redis_away", why=type(error).__name__)
 
 
 def _secrets(settings: ConsumerSettings) -> list[str] | None:

@@ -27,7 +27,7 @@ def check_our_faults(connection: Connection, letters: Sequence[DeadLetter], even
         raise Halt(
             f"{recent.letters + len(ours)} events failed in five minutes, the last with "
             f"{ours[-1].error!r}: this looks like a fault of hookline or its plans file; "
-            "put the last working version back, then run `hookline dead-letters replay`"
+            "put the last working version back; the batch was rolled back and is offered again"
         )
 
 

@@ -260,10 +260,18 @@ class Loop:
         partition = position.partition
         low, high = self._log_range(partition)
         if position.topic_id != topic_id:
-            self._stop_partition(partition, "the topic was deleted and made again")
+            self._stop_partition(
+                partition,
+                "the topic was deleted and made again: once nothing of the old one is wanted, "
+                "delete its rows of consumer_positions while no consumer runs",
+            )
         elif not low <= position.next_offset <= high:
-            gap = f"next is {position.next_offset}, the log holds {low} to {high}"
-            self._stop_partition(partition, gap)
+            self._stop_partition(
+                partition,
+                f"next is {position.next_offset}, the log holds {low} to {high}: restore the log, "
+                "or accept the loss by setting next_offset in consumer_positions while no "
+                "consumer runs",
+            )
         else:
             self._seek(partition, position.next_offset)
             self._consumer.resume([TopicPartition(self._topic, partition)])
@@ -284,9 +292,7 @@ class Loop:
         log.error("partition_stopped", partition=partition, why=why)
         self._pause([partition])
         self._active.pop(partition, None)
-        self._stopped[partition] = (
-            f"{why}; see `hookline positions show`, then `hookline positions accept-gap`"
-        )
+        self._stopped[partition] = why
         self._count_partitions()
 
     def _pause(self, partitions: Iterable[int]) -> None:

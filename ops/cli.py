@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
-from consumer.errors import verdict_of
+from consumer.errors import Halt, verdict_of
 from ops.logs import configure
 from schemas.settings import (
     ConsumerSettings,
@@ -136,7 +136,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from ops.usage import UsageError  # noqa: PLC0415 - same
     from schemas.plans import PlansError  # noqa: PLC0415 - same
 
-    return PortError, EmbeddedError, TopicError, PlansError, UsageError
+    return Halt, PortError, EmbeddedError, TopicError, PlansError, UsageError
 
 
 def _fail(sentences: list[str], code: int = EXIT_USAGE) -> None:

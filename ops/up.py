@@ -44,6 +44,9 @@ VARIABLES = {
 }
 """Where one of these is set, that server is somebody else's."""
 
+OWN_SERVERS = "HOOKLINE_EMBEDDED_SERVERS"
+"""Stands in the env file: which servers `up` itself runs."""
+
 
 def run_up(data_dir: Path, consumers: int) -> int:
     """Run everything until SIGINT or SIGTERM; returns the exit code, blocks.
@@ -131,7 +134,7 @@ class Up:
         self._data_dir = data_dir.resolve()
         self._console = console
         self._consumers = consumers
-        own = [name for name in SERVERS if VARIABLES[name] not in os.environ]
+        own = _own_servers(self._data_dir / "env")
         self._stack = Stack(
             self._data_dir, ports=_ports_from_environment(), only=own, on_progress=self._say
         )
@@ -226,6 +229,9 @@ class Up:
         }
         given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
         found = defaults | given
+        for name in self._own:
+            found[VARIABLES[name]] = defaults[VARIABLES[name]]
+        found[OWN_SERVERS] = ",".join(self._own)
         found["HOOKLINE_INGEST_URL"] = f"http://{HOST}:{found['HOOKLINE_INGEST_PORT']}"
         found["HOOKLINE_GATEKEEPER_URL"] = f"http://{HOST}:{found['HOOKLINE_GATEKEEPER_PORT']}"
         return found
@@ -292,6 +298,28 @@ def own_command() -> list[str]:
     beside = Path(sys.executable).with_name("hookline")
     found = str(beside) if beside.is_file() else shutil.which("hookline")
     return [found] if found else [sys.executable, "-m", "ops.cli"]
+
+
+def _own_servers(env_file: Path) -> list[str]:
+    """Return the servers to run here: those that no variable names as somebody else's.
+
+    A shell that has read the env file of an earlier run names our own servers; they stay ours.
+    """
+    written = _read_env_file(env_file)
+    ours = written.get(OWN_SERVERS, "").split(",")
+    return [
+        name
+        for name in SERVERS
+        if (given := os.environ.get(VARIABLES[name])) is None
+        or (name in ours and given == written.get(VARIABLES[name]))
+    ]
+
+
+def _read_env_file(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    pairs = (line.partition("=") for line in shlex.split(path.read_text()))
+    return {name: value for name, _, value in pairs}
 
 
 def _ports_from_environment() -> Ports:

@@ -171,7 +171,7 @@ def _read_checkout(event: StripeEvent) -> Reading:
 
 def _read_reference(obj: Json) -> str | None:
     """Read the application's own id of the customer; a session's own field comes first."""
-    kind = obj.get("object")
+    kind = _text(obj.get("object"))
     own = _text(obj.get("client_reference_id")) if kind == "checkout.session" else None
     if own is None and kind in {"checkout.session", "customer", "subscription"}:
         own = _text(_object(obj.get("metadata")).get("reference"))

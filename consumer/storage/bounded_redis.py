@@ -38,8 +38,12 @@ class Session:
     generation: str
 
 
+class ClusterError(ValueError):
+    """Redis is a cluster, where a batch's keys would lie on many nodes."""
+
+
 def open_session(url: str) -> Session:
-    """Connect and read the generation; raises redis.RedisError, or ValueError for a cluster."""
+    """Connect and read the generation; raises redis.RedisError, or ClusterError."""
     client = redis.Redis.from_url(
         url,
         single_connection_client=True,
@@ -50,7 +54,8 @@ def open_session(url: str) -> Session:
     )
     info = client.info("server")
     if info.get("redis_mode") == "cluster":
-        raise ValueError("HOOKLINE_REDIS_URL names a Redis cluster: use a single server")
+        client.close()
+        raise ClusterError("HOOKLINE_REDIS_URL names a Redis cluster: use a single server")
     return Session(client, str(info["run_id"]))
 
 

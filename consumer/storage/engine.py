@@ -7,6 +7,7 @@ from psycopg.types.string import StrBinaryDumper
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.pool import NullPool
 
+from consumer.errors import Halt
 from schemas.settings import DatabaseSettings
 
 STATEMENT_TIMEOUT_MS = 5_000
@@ -37,7 +38,20 @@ def make_engine(settings: DatabaseSettings, process: str) -> Engine:
         },
     )
     event.listen(engine, "connect", _bind_arrays_in_binary)
+    event.listen(engine, "connect", _require_limits)
     return engine
+
+
+def _require_limits(connection: Any, _record: Any) -> None:
+    """Refuse a connection whose settings do not stick, as behind a transaction pool."""
+    found = connection.execute("SHOW lock_timeout").fetchone()[0]
+    connection.commit()
+    if found != f"{LOCK_TIMEOUT_MS // 1000}s":
+        connection.close()
+        raise Halt(
+            "HOOKLINE_DATABASE_URL leads through a pool that drops session settings, such as "
+            "PgBouncer in transaction mode: name PostgreSQL itself"
+        )
 
 
 def _bind_arrays_in_binary(connection: Any, _record: Any) -> None:

@@ -1,0 +1,333 @@
+"""A batch on real PostgreSQL and Redis: verdicts, splitting, positions, dedup, halting."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import redis
+from prometheus_client import CollectorRegistry
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+
+import consumer.decode
+from consumer.batch import Batch
+from consumer.billing.handlers import read_event
+from consumer.decode import Decoder
+from consumer.errors import Cause, Halt, Retry
+from consumer.records import Record
+from consumer.storage.bounded_redis import BoundedRedis, open_session
+from consumer.storage.engine import make_engine
+from consumer.storage.hints import Hints
+from consumer.storage.invalidation import Sweeper
+from consumer.storage.ledger import Ledger
+from consumer.storage.positions import Position, Positions
+from schemas.metrics import ConsumerMetrics
+from schemas.plans import load_plans
+from schemas.redis_keys import mark_key
+from schemas.settings import DatabaseSettings
+from schemas.signature import sign
+from schemas.stripe_event import StripeEvent
+from support.pipeline import PLANS_TEXT, SECRET
+from support.stripe import DAY, T0, Json, body, event, invoice, subscription
+
+TOPIC = "stripe.events"
+START = {0: Position(0, "topic-id", 0)}
+
+
+class Bench:
+    """A batch with real storage, fed with records made here."""
+
+    def __init__(self, database_url: str, redis_url: str, plans_file: Path) -> None:
+        self.url = database_url
+        self.registry = CollectorRegistry()
+        metrics = ConsumerMetrics(self.registry)
+        self.engine: Engine = make_engine(
+            DatabaseSettings(database_url=SecretStr(database_url)), "test"
+        )
+        self.ledger = Ledger(self.engine)
+        self.redis = BoundedRedis(partial(open_session, redis_url), metrics.redis)
+        self.positions = Positions("group", TOPIC)
+        self.sweeper = Sweeper(self.redis)
+        self.batch = Batch(
+            decoder=Decoder([SECRET]),
+            hints=Hints(self.redis),
+            ledger=self.ledger,
+            positions=self.positions,
+            sweeper=self.sweeper,
+            plans=load_plans(plans_file),
+            grace=timedelta(hours=24),
+            metrics=metrics,
+            now=lambda: datetime.now(UTC),
+        )
+        with self.ledger.transaction() as connection:
+            self.positions.insert(connection, list(START.values()))
+
+    def apply(
+        self, documents: list[Json], at: Mapping[int, Position] = START
+    ) -> dict[int, Position]:
+        """Apply events as the records from a position on."""
+        return self.batch.apply(records(documents, at[0].next_offset), at)
+
+    def query(self, statement: str) -> list[Any]:
+        """Ask the database."""
+        with psycopg.connect(self.url) as connection:
+            return connection.execute(statement).fetchall()
+
+    def outcomes(self) -> dict[str, tuple[str, str | None]]:
+        """Return what became of each event."""
+        rows = self.query("SELECT event_id, outcome, reason FROM webhook_events")
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def counted(self, name: str, **labels: str) -> float:
+        """Return a metric's value."""
+        return self.registry.get_sample_value(name, labels) or 0
+
+
+def records(documents: list[Json], first: int = 0, secret: str = SECRET) -> list[Record]:
+    """Return signed records of partition 0."""
+    return [
+        Record(
+            TOPIC,
+            0,
+            first + n,
+            document["data"]["object"].get("customer", "").encode() or None,
+            body(document),
+            datetime.now(UTC),
+            [("hookline_signature", sign(body(document), secret, T0).encode())],
+        )
+        for n, document in enumerate(documents)
+    ]
+
+
+def start_of(number: int, **fields: Any) -> Json:
+    """Return the beginning of one customer's subscription."""
+    own = {"id": f"sub_{number}", "customer": f"cus_{number}"} | fields
+    return event("customer.subscription.created", subscription(**own), id=f"evt_{number}")
+
+
+@pytest.fixture
+def bench(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Bench]:
+    """Provide a batch on a database and a Redis of the test's own."""
+    plans = tmp_path / "plans.toml"
+    plans.write_text(PLANS_TEXT)
+    found = Bench(database_url, redis_url, plans)
+    yield found
+    found.ledger.close()
+    found.redis.close()
+
+
+def raising_for(is_bad: Callable[[StripeEvent], bool]) -> Callable[[StripeEvent], Any]:
+    """Return a reader of events with a fault."""
+
+    def read(found: StripeEvent) -> Any:
+        if is_bad(found):
+            raise ZeroDivisionError("a fault of ours")
+        return read_event(found)
+
+    return read
+
+
+def test_a_batch_applies_once_and_moves_the_position(bench: Bench) -> None:
+    """Effects and position stand together; the same records again change nothing."""
+    documents = [start_of(1), start_of(2), event("charge.captured", {"object": "charge"})]
+    moved = bench.apply(documents)
+    assert moved[0].next_offset == 3
+    before = bench.query("SELECT * FROM subscriptions ORDER BY 1")
+    assert bench.apply(documents, moved)[0].next_offset == 6
+    assert bench.query("SELECT * FROM subscriptions ORDER BY 1") == before
+    assert bench.query("SELECT count(*) FROM webhook_events") == [(3,)]
+    assert bench.counted("hookline_consumer_duplicates_total", layer="redis") == 3
+
+
+def test_the_event_id_knows_what_redis_forgot(bench: Bench, redis_url: str) -> None:
+    """A flushed Redis costs a look-up, nothing else."""
+    moved = bench.apply([start_of(1)])
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    bench.apply([start_of(1)], moved)
+    assert bench.counted("hookline_consumer_duplicates_total", layer="event_id") == 1
+    assert bench.query("SELECT count(*) FROM billing_audit") == [(1,)]
+
+
+def test_old_marks_do_not_hide_events_that_a_restored_database_lacks(
+    bench: Bench, redis_url: str
+) -> None:
+    """A database set back under a living connection gets its events again from Kafka."""
+    moved = bench.apply([start_of(1)])
+    with bench.engine.begin() as connection:
+        for table in ("webhook_events", "subscriptions", "customers", "billing_audit"):
+            connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - our own names
+        connection.execute(text("UPDATE consumer_positions SET next_offset = 0"))
+    with redis.Redis.from_url(redis_url) as client:
+        assert client.exists(mark_key("evt_1")) == 1
+    with pytest.raises(Retry) as caught:
+        bench.apply([start_of(2)], moved)
+    assert caught.value.cause is Cause.POSITION
+    bench.apply([start_of(1), start_of(2)])
+    assert set(bench.outcomes()) == {"evt_1", "evt_2"}
+
+
+def test_a_position_that_moved_on_skips_what_lies_below(bench: Bench) -> None:
+    """A process that was frozen finds its records applied, and applies only the rest."""
+    bench.apply([start_of(1), start_of(2)])
+    moved = bench.apply([start_of(1), start_of(2), start_of(3)])
+    assert moved[0].next_offset == 3
+    assert bench.counted("hookline_consumer_duplicates_total", layer="position") == 2
+    assert set(bench.outcomes()) == {"evt_1", "evt_2", "evt_3"}
+
+
+def test_a_record_that_nobody_signed_is_set_aside(bench: Bench) -> None:
+    """Whoever writes to the topic by hand changes nothing, and the bytes are kept."""
+    forged = records([start_of(1)], secret="whsec_other")
+    bench.batch.apply(forged, START)
+    letters = bench.query("SELECT reason, event_id, body, kafka_offset FROM dead_letters")
+    assert letters == [("unsigned", None, forged[0].body, 0)]
+    assert bench.outcomes() == {}
+
+
+def test_a_record_without_a_value_is_set_aside(bench: Bench) -> None:
+    """A tombstone is no event."""
+    bench.batch.apply([replace(records([start_of(1)])[0], body=None)], START)
+    assert bench.query("SELECT reason, body FROM dead_letters") == [("undecodable", None)]
+
+
+def test_one_event_that_makes_our_code_raise_stops_nobody(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is recorded as failed, its customer's next events stand, and it can come again."""
+    bad = event(
+        "invoice.payment_failed", invoice(id="in_9", subscription="sub_1"), DAY, id="evt_bad"
+    )
+    faulty = raising_for(lambda found: found.id == "evt_bad")
+    with monkeypatch.context() as patch:
+        patch.setattr(consumer.decode, "read_event", faulty)
+        moved = bench.apply([start_of(1), bad, start_of(2)])
+    assert bench.outcomes()["evt_bad"] == ("failed", "handler")
+    assert bench.outcomes()["evt_2"][0] == "applied"
+    open_letters = "SELECT event_id, reason FROM dead_letters WHERE resolved_at IS NULL"
+    assert bench.query(open_letters) == [("evt_bad", "handler")]
+
+    # Delivered again after the fix: as if it had never failed.
+    bench.apply([bad], moved)
+    assert bench.outcomes()["evt_bad"] == ("applied", None)
+    assert bench.query(open_letters) == []
+    assert bench.query("SELECT status FROM subscriptions WHERE subscription_id = 'sub_1'") == [
+        ("past_due",)
+    ]
+
+
+def test_data_that_postgresql_refuses_is_found_and_set_aside(bench: Bench) -> None:
+    """The batch is split; the culprit alone is set aside, everything else stands once."""
+    with bench.engine.begin() as connection:
+        connection.execute(
+            text("ALTER TABLE subscriptions ADD CHECK (subscription_id <> 'sub_bad')")
+        )
+    documents = [start_of(1), start_of(2), start_of(3), start_of(3, id="sub_bad"), start_of(4)]
+    documents[3]["id"] = "evt_bad"
+    moved = bench.apply(documents)
+    assert moved[0].next_offset == 5
+    assert bench.outcomes()["evt_bad"] == ("failed", "data")
+    assert {k for k, v in bench.outcomes().items() if v[0] == "applied"} == {
+        "evt_1",
+        "evt_2",
+        "evt_3",
+        "evt_4",
+    }
+    assert bench.query("SELECT event_id, reason FROM dead_letters") == [("evt_bad", "data")]
+    assert bench.query("SELECT count(*) FROM billing_audit") == [(4,)]
+
+
+def test_an_event_whose_row_is_refused_has_a_dead_letter_alone(bench: Bench) -> None:
+    """Even an event that cannot be recorded as failed stops nobody."""
+    with bench.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE webhook_events ADD CHECK (event_id <> 'evt_2')"))
+    bench.apply([start_of(1), start_of(2), start_of(3)])
+    assert set(bench.outcomes()) == {"evt_1", "evt_3"}
+    assert bench.query("SELECT event_id, reason FROM dead_letters") == [("evt_2", "data")]
+
+
+def test_a_fault_of_our_own_halts_before_it_drains_the_topic(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Failures of many customers at once roll the batch back; a restart halts again."""
+    monkeypatch.setattr(consumer.decode, "read_event", raising_for(lambda _: True))
+    documents = [start_of(number) for number in range(60)]
+    for _ in range(2):
+        with pytest.raises(Halt):
+            bench.apply(documents)
+    assert bench.query("SELECT count(*) FROM dead_letters") == [(0,)]
+    assert bench.query("SELECT next_offset FROM consumer_positions") == [(0,)]
+
+
+def test_a_slow_drain_halts_too(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule reads the table, so small batches and restarts do not get around it."""
+    monkeypatch.setattr(consumer.decode, "read_event", raising_for(lambda _: True))
+    at: Mapping[int, Position] = START
+    for number in range(0, 40, 10):
+        at = bench.apply([start_of(n) for n in range(number, number + 10)], at)
+    with pytest.raises(Halt):
+        bench.apply([start_of(n) for n in range(40, 50)], at)
+    assert bench.query("SELECT count(*) FROM dead_letters") == [(40,)]
+
+
+def test_one_sick_customer_halts_nobody(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty failures of one customer are sixty dead letters."""
+    monkeypatch.setattr(consumer.decode, "read_event", raising_for(lambda _: True))
+    documents = [start_of(1) | {"id": f"evt_{n}"} for n in range(60)]
+    bench.apply(documents)
+    assert bench.query("SELECT count(*) FROM dead_letters") == [(60,)]
+
+
+def test_a_missing_table_halts_with_what_to_do(bench: Bench) -> None:
+    """A schema of another version is no reason to set events aside."""
+    with bench.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE billing_audit RENAME TO elsewhere"))
+    with pytest.raises(Halt, match="hookline migrate"):
+        bench.apply([start_of(1)])
+    assert bench.query("SELECT count(*) FROM dead_letters") == [(0,)]
+
+
+def test_a_row_that_somebody_locks_is_waited_for_then_retried(bench: Bench) -> None:
+    """A lock timeout is contention: nothing is set aside, the next try applies all."""
+    bench.apply([start_of(1)])
+    with psycopg.connect(bench.url) as rival:
+        rival.execute("SELECT 1 FROM customers FOR UPDATE")
+        slow = Position(0, "topic-id", 1)
+        with pytest.raises(Retry) as caught:
+            bench.apply([start_of(1) | {"id": "evt_next"}], {0: slow})
+        assert caught.value.cause is Cause.CONTENTION
+    bench.apply([start_of(1) | {"id": "evt_next"}], {0: slow})
+    assert "evt_next" in bench.outcomes()
+
+
+def test_invalidation_rows_vanish_once_redis_has_answered(bench: Bench) -> None:
+    """Each changed customer's cache entry is certain to go; the sweeper clears the note."""
+    bench.apply([start_of(1), start_of(2)])
+    assert bench.query("SELECT customers FROM cache_invalidations") == [(["cus_1", "cus_2"],)]
+    with bench.ledger.transaction() as connection:
+        bench.sweeper.sweep(connection)
+    assert bench.query("SELECT count(*) FROM cache_invalidations") == [(0,)]
+
+
+def test_the_first_reference_stays(bench: Bench) -> None:
+    """A customer's reference is the one of the least time and id, whatever came first."""
+    late = event(
+        "customer.updated",
+        {"object": "customer", "id": "cus_1", "metadata": {"reference": "late"}},
+        50,
+    )
+    early = event(
+        "checkout.session.completed",
+        {"object": "checkout.session", "customer": "cus_1", "client_reference_id": "early"},
+        5,
+    )
+    moved = bench.apply([late, early])
+    bench.apply([early, late], moved)
+    assert bench.query("SELECT reference FROM customers") == [("early",)]
+    actions = bench.query("SELECT action, after->>'reference' FROM billing_audit ORDER BY 1, 2")
+    assert actions == [("reference_linked", "early"), ("reference_linked", "late")]
