@@ -91,9 +91,14 @@ class Process:
             time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
-        """End the process in order, or by force after 20 s; safe to repeat."""
+        """End the process in order, or by force after 20 s; safe to repeat.
+
+        One that this object did not start is left alone.
+        """
         child = self._child
-        if child is not None and child.poll() is None:
+        if child is None:
+            return
+        if child.poll() is None:
             child.send_signal(self._stop_signal)
             try:
                 child.wait(STOP_SECONDS)
