@@ -55,7 +55,9 @@ def run_up(data_dir: Path, consumers: int) -> int:
     Raises EmbeddedError, SettingsError, PlansError or TopicError while starting.
     """
     console = Console(highlight=False, soft_wrap=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Both, for a shell's background job is born with SIGINT ignored.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.default_int_handler)
     began = time.monotonic()
     with ExitStack() as stack:
         try:
@@ -65,7 +67,8 @@ def run_up(data_dir: Path, consumers: int) -> int:
             console.print(up.summary(time.monotonic() - began))
             up.watch()
         except KeyboardInterrupt:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(signum, signal.SIG_IGN)
             console.print("stopping")
     console.print("stopped; the data stays in " + str(data_dir))
     return 0
