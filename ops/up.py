@@ -22,6 +22,7 @@ from ops.embedded.files import write_private
 from ops.embedded.ports import HOST, require_free
 from ops.embedded.processes import Process
 from ops.embedded.stack import SERVERS, Ports, Stack
+from ops.logs import configure
 from ops.migrate import migrate
 from schemas.settings import (
     PREFIX,
@@ -55,6 +56,7 @@ def run_up(data_dir: Path, consumers: int) -> int:
     Raises EmbeddedError, SettingsError, PlansError or TopicError while starting.
     """
     console = Console(highlight=False, soft_wrap=True)
+    configure("warning", "up")
     # Both, for a shell's background job is born with SIGINT ignored.
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, signal.default_int_handler)

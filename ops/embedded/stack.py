@@ -141,22 +141,24 @@ class KafkaCluster:
 def start_servers(servers: Collection[Server], on_progress: Progress) -> None:
     """Prepare servers side by side, spawn each from this thread, wait for all."""
     began = time.monotonic()
-    with ThreadPoolExecutor(max(len(servers), 1)) as pool:
+    with ThreadPoolExecutor(2 * max(len(servers), 1)) as pool:
         preparing: dict[Future[None], Server] = {}
+        waiting: dict[Future[None], Server] = {}
         for server in servers:
             on_progress(server.name, "preparing")
             preparing[pool.submit(server.prepare)] = server
-        for future in as_completed(preparing):
-            future.result()
+        for prepared in as_completed(preparing):
+            prepared.result()
+            server = preparing[prepared]
             # A server dies with the thread that spawned it, so never from the pool.
-            preparing[future].spawn()
-            on_progress(preparing[future].name, "starting")
-        waiting = {pool.submit(server.wait_ready): server for server in servers}
+            server.spawn()
+            on_progress(server.name, f"starting on port {server.port}")
+            waiting[pool.submit(server.wait_ready)] = server
         for ready in as_completed(waiting):
             ready.result()
-            server = waiting[ready]
-            took = time.monotonic() - began
-            on_progress(server.name, f"up on port {server.port} after {took:.1f} s")
+            on_progress(
+                waiting[ready].name, f"up, {time.monotonic() - began:.1f} s after the start"
+            )
 
 
 def lock_folder(folder: Path) -> IO[str]:
