@@ -7,16 +7,6 @@ from itertools import chain, islice, permutations
 from typing import Any
 
 import pytest
-from unit.billing.counter_examples import (
-    CASES,
-    FROM_ACTIVE,
-    Case,
-    created,
-    deleted,
-    failed,
-    paid,
-    updated,
-)
 
 from consumer.billing.entitlement import entitle, is_entitled
 from consumer.billing.facts import encode_facts
@@ -26,6 +16,8 @@ from consumer.records import Record
 from schemas.stripe_event import decode_route
 from support.billing import PLANS, after, fold, projected
 from support.stripe import BASIL, DAY, Json, body, decoded, event, subscription
+from unit.billing.counter_examples import CASES, Case
+from unit.billing.happenings import FROM_ACTIVE, created, deleted, failed, paid, updated
 
 MOST_ORDERS = 720
 

@@ -1,0 +1,64 @@
+"""Requests as no client library would send them: raw bytes on a socket."""
+
+import socket
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RawAnswer:
+    """What came back before the server closed or the deadline passed."""
+
+    status: int
+    head: bytes
+    body: bytes
+    closed: bool
+
+
+def talk(port: int, *chunks: bytes, seconds: float = 15) -> RawAnswer:
+    """Send chunks and read until the server closes, or one whole answer is there."""
+    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        try:
+            for chunk in chunks:
+                connection.sendall(chunk)
+        except OSError:
+            pass  # refused while we were still talking; the answer may be there all the same
+        return _read(connection)
+
+
+def _read(connection: socket.socket) -> RawAnswer:
+    data = b""
+    closed = False
+    while not _is_whole(data):
+        try:
+            more = connection.recv(65536)
+        except ConnectionResetError:
+            more = b""
+        if not more:
+            closed = True
+            break
+        data += more
+    head, _, body = data.partition(b"\r\n\r\n")
+    status = int(head.split(b" ", 2)[1]) if head else 0
+    return RawAnswer(status, head.lower(), body, closed)
+
+
+def _is_whole(data: bytes) -> bool:
+    head, found, body = data.partition(b"\r\n\r\n")
+    if not found:
+        return False
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return len(body) >= int(line.split(b":")[1])
+    return True
+
+
+def request(
+    content: bytes, *, path: str = "/webhooks/stripe", method: str = "POST", **headers: str
+) -> bytes:
+    """Return a request's bytes; a header's underscores become hyphens."""
+    lines = {"host": "localhost", "content-length": str(len(content))} | {
+        name.replace("_", "-"): value for name, value in headers.items()
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value != "")
+    return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + content

@@ -1,0 +1,124 @@
+"""What a customer may use at a moment, from rows."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import pytest
+
+from consumer.billing.entitlement import entitle, is_entitled
+from schemas.entitlement import Entitlement
+from support.billing import PLANS, after
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A row with just what entitlement reads."""
+
+    subscription_id: str
+    status: str
+    tier: str = "pro"
+    current_period_end: datetime | None = None
+    grace_until: datetime | None = None
+
+
+STATUSES = [
+    ("active", True),
+    ("trialing", True),
+    ("past_due", False),
+    ("incomplete", False),
+    ("incomplete_expired", False),
+    ("unpaid", False),
+    ("paused", False),
+    ("canceled", False),
+    ("unknown", False),
+    ("invented_tomorrow", False),
+]
+
+
+@pytest.mark.parametrize(("status", "expected"), STATUSES)
+def test_status(status: str, expected: bool) -> None:  # noqa: FBT001 - a table's column
+    """Only what is known to give access does, whatever the period's end."""
+    row = Owned("sub_1", status, current_period_end=after(-100))
+    assert is_entitled(row, after(0)) is expected
+
+
+@pytest.mark.parametrize(("now", "expected"), [(-1, True), (0, False), (1, False)])
+def test_grace_ends_on_the_second(now: int, expected: bool) -> None:  # noqa: FBT001 - same
+    """Grace gives access until its end, and not at it."""
+    assert is_entitled(Owned("sub_1", "past_due", grace_until=after(0)), after(now)) is expected
+
+
+def test_grace_of_an_unpaid_subscription_gives_nothing() -> None:
+    """Grace speaks only while the subscription is past due."""
+    assert not is_entitled(Owned("sub_1", "unpaid", grace_until=after(9)), after(0))
+
+
+ENDED_ENT = Owned("sub_0", "canceled", "enterprise")
+DECIDING: list[tuple[str, list[Owned], str, bool, str | None]] = [
+    ("no_rows", [], "starter", False, None),
+    ("one", [Owned("sub_1", "active")], "pro", True, "active"),
+    ("highest_tier", [Owned("a", "active"), Owned("b", "trialing", "enterprise")],
+     "enterprise", True, "trialing"),
+    ("entitled_before_higher", [Owned("a", "active"), Owned("b", "unpaid", "enterprise")],
+     "pro", True, "active"),
+    ("entitled_before_ended", [ENDED_ENT, Owned("a", "active", "starter")],
+     "starter", True, "active"),
+    ("later_period", [Owned("b", "active", current_period_end=after(1)),
+                      Owned("a", "trialing", current_period_end=after(2))],
+     "pro", True, "trialing"),
+    ("greater_id", [Owned("b", "trialing"), Owned("a", "active")], "pro", True, "trialing"),
+    ("not_ended_before_ended", [ENDED_ENT, Owned("a", "unpaid", "starter")],
+     "starter", False, "unpaid"),
+    ("all_ended", [ENDED_ENT, Owned("a", "incomplete_expired")], "starter", False, "canceled"),
+    ("tier_no_longer_listed", [Owned("b", "active", "gold"), Owned("a", "trialing", "starter")],
+     "starter", True, "trialing"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "tier", "entitled", "status"),
+    [row[1:] for row in DECIDING],
+    ids=[row[0] for row in DECIDING],
+)
+def test_deciding_subscription(
+    rows: list[Owned],
+    tier: str,
+    entitled: bool,  # noqa: FBT001 - a table's column
+    status: str | None,
+) -> None:
+    """The same subscription decides in whatever order the rows come."""
+    for order in (rows, rows[::-1]):
+        answer = entitle("cus_1", order, after(0), PLANS, version=3)
+        assert (answer.tier, answer.entitled, answer.status) == (tier, entitled, status)
+        assert (answer.customer, answer.version) == ("cus_1", 3)
+
+
+def test_valid_until_is_the_next_edge_of_any_subscription() -> None:
+    """An answer must not be kept past the first grace period that ends, whoever decides now."""
+    rows = [
+        Owned("a", "active", "enterprise"),
+        Owned("b", "past_due", grace_until=after(50)),
+        Owned("c", "past_due", grace_until=after(20)),
+        Owned("d", "past_due", grace_until=after(-5)),
+    ]
+    ends = [entitle("cus_1", rows, after(now), PLANS, version=1).valid_until for now in (0, 20, 50)]
+    assert ends == [after(20), after(50), None]
+
+
+def test_entitlement_document_reads_back() -> None:
+    """What is written for an application is read back as it was, times in UTC with a Z."""
+    document = {
+        "customer": "cus_1",
+        "tier": "pro",
+        "entitled": True,
+        "status": "past_due",
+        "grace_until": "2026-11-24T10:00:00Z",
+        "valid_until": None,
+        "version": 17,
+        "source": "cache",
+    }
+    assert Entitlement.from_document(document).to_document() == document
+    with pytest.raises(KeyError):
+        Entitlement.from_document({})
+    with pytest.raises(TypeError):
+        Entitlement.from_document(document | {"colour": "red"})
