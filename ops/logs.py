@@ -41,7 +41,7 @@ def configure(level: str, process: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(_number(level))
     # Their informative lines repeat what ours say.
-    for chatty in ("alembic", "uvicorn", "httpx", "sqlalchemy"):
+    for chatty in ("alembic", "uvicorn", "httpx2", "sqlalchemy"):
         logging.getLogger(chatty).setLevel(max(_number(level), logging.WARNING))
 
 

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
-import httpx
+import httpx2 as httpx
 from rich.console import Console
 
 from ops.embedded.errors import EmbeddedError

@@ -95,6 +95,10 @@ def _state_before(obj: Json, previous: Json | None) -> State | None:
     # An old event names the old plan without the items that held it.
     if "plan" in previous and "items" not in previous:
         merged["items"] = None
+    # Of metadata Stripe sends only the keys that changed; without the others an update of one
+    # would look as if it had set the tier as well.
+    if isinstance(obj.get("metadata"), dict) and isinstance(previous.get("metadata"), dict):
+        merged["metadata"] = obj["metadata"] | previous["metadata"]
     return _state(merged)
 
 

@@ -4,7 +4,7 @@ import json
 import time
 from pathlib import Path
 
-import httpx
+import httpx2 as httpx
 import pytest
 
 from schemas.signature import sign

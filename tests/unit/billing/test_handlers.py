@@ -134,6 +134,18 @@ def test_before_of_an_old_plan_change() -> None:
     assert found.prices == (Price("plan_old", "prod_1"),)
 
 
+@pytest.mark.parametrize(
+    ("previous", "hint"),
+    [({"seats": "4"}, "pro"), ({"tier": "starter"}, "starter"), ({"tier": None}, None)],
+)
+def test_before_of_a_metadata_change(previous: Json, hint: str | None) -> None:
+    """Stripe names only the keys that changed; the others were as they are."""
+    obj = subscription(metadata={"tier": "pro", "seats": "5"})
+    found = before(obj, {"metadata": previous})
+    assert found is not None
+    assert found.tier_hint == hint
+
+
 def test_update_of_nothing_tracked_is_no_link() -> None:
     """A change of what the row does not show leaves and enters no state."""
     fact = read(UPDATED, subscription(), {"default_payment_method": "pm_1"}).fact
