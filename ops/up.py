@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Protocol
 
 import httpx2 as httpx
 from rich.console import Console
@@ -21,6 +20,7 @@ from ops.embedded.errors import EmbeddedError
 from ops.embedded.files import write_private
 from ops.embedded.ports import HOST, require_free
 from ops.embedded.processes import Process
+from ops.embedded.server import Server
 from ops.embedded.stack import SERVERS, Ports, Stack
 from ops.logs import configure
 from ops.migrate import migrate
@@ -76,45 +76,33 @@ def run_up(data_dir: Path, consumers: int) -> int:
     return 0
 
 
-class Watched(Protocol):
-    """What can be started again when it ends by itself."""
+class Member(Server):
+    """One process of hookline; its port is the admin port."""
 
-    def is_alive(self) -> bool:
-        """Tell whether it runs."""
+    start_seconds = READY_SECONDS
 
-    def start(self) -> None:
-        """Start it and wait until it answers."""
+    def __init__(
+        self, name: str, command: str, port: int, setting: str, folder: Path, **own: str
+    ) -> None:
+        self.name = name
+        self.port = port
+        self.process = Process(name, folder, environment={**own, setting: str(port)})
+        self._command = [*own_command(), command]
+        self._setting = setting
 
-
-@dataclass(slots=True)
-class Member:
-    """One process of hookline."""
-
-    name: str
-    command: list[str]
-    admin_port: int
-    process: Process
-
-    def is_alive(self) -> bool:
-        """Tell whether it runs."""
-        return self.process.is_alive()
-
-    def start(self) -> None:
-        """Start it and wait until it is ready."""
-        self.spawn()
-        self.wait_ready()
+    def prepare(self) -> None:
+        """End what an earlier run left behind; raises EmbeddedError if the port is taken."""
+        self.process.stop_left_over()
+        require_free(self.port, f"the admin port of {self.name}", self._setting)
 
     def spawn(self) -> None:
         """Start it; does not wait."""
-        self.process.start(self.command)
+        self.process.start(self._command)
 
-    def wait_ready(self) -> None:
-        """Wait until `/readyz` says so; raises EmbeddedError with the end of its log."""
-        self.process.wait_ready(self._is_ready, READY_SECONDS)
-
-    def _is_ready(self) -> bool:
+    def answers(self) -> bool:
+        """Tell whether `/readyz` says so."""
         try:
-            answer = httpx.get(f"http://{HOST}:{self.admin_port}/readyz", timeout=2)
+            answer = httpx.get(f"http://{HOST}:{self.port}/readyz", timeout=2)
         except httpx.HTTPError:
             return False
         return answer.is_success
@@ -124,9 +112,7 @@ class Member:
 class Watch:
     """One thing to keep alive: how often it ended of late, and when to start it again."""
 
-    name: str
-    subject: Watched
-    log: Path
+    subject: Server
     failures: int = 0
     not_before: float = 0.0
     started_at: float = field(default_factory=time.monotonic)
@@ -155,22 +141,24 @@ class Up:
         self._say("migrate", "database and topic are up to date")
         self._members = self._build_members(environment)
         for member in self._members:
+            member.prepare()
+        self._check_public_ports()
+        for member in self._members:
             member.spawn()
         for member in self._members:
             member.wait_ready()
-            self._say(member.name, f"ready, admin port {member.admin_port}")
+            self._say(member.name, f"ready, admin port {member.port}")
         write_private(self._data_dir / "env", _env_file(environment))
 
     def stop(self) -> None:
         """Stop intake first, then consumers, then the servers; safe to repeat."""
         for member in self._members:
-            member.process.stop()
+            member.stop()
         self._stack.stop()
 
     def watch(self) -> None:
         """Start again what ends by itself; returns only by KeyboardInterrupt."""
-        watches = [Watch(s.name, s, s.process.log) for s in self._stack.servers]
-        watches += [Watch(m.name, m, m.process.log) for m in self._members]
+        watches = [Watch(server) for server in [*self._stack.servers, *self._members]]
         while True:
             for watch in watches:
                 self._keep_alive(watch)
@@ -201,7 +189,10 @@ class Up:
         if watch.not_before == 0.0:
             pause = min(2.0**watch.failures, RESTART_SECONDS_MOST)
             watch.not_before = now + pause
-            self._say(watch.name, f"ended by itself, see {watch.log}; again in {pause:.0f} s")
+            self._say(
+                watch.subject.name,
+                f"ended by itself, see {watch.subject.process.log}; again in {pause:.0f} s",
+            )
         if now < watch.not_before:
             return
         watch.failures += 1
@@ -209,10 +200,10 @@ class Up:
         try:
             watch.subject.start()
         except EmbeddedError as error:
-            self._say(watch.name, f"does not start: {error}")
+            self._say(watch.subject.name, f"does not start: {error}")
             return
         watch.started_at = time.monotonic()
-        self._say(watch.name, "runs again")
+        self._say(watch.subject.name, "runs again")
 
     def _environment(self) -> dict[str, str]:
         """Return every setting that this run uses: the person's own, else ours."""
@@ -255,47 +246,29 @@ class Up:
         return path
 
     def _build_members(self, environment: Mapping[str, str]) -> list[Member]:
-        ingest, gatekeeper = load(IngestSettings), load(GatekeeperSettings)
         first = load(ConsumerSettings).consumer_admin_port
-        consumers = [
-            self._member(
-                f"consumer-{number + 1}",
-                "consume",
-                first + number,
-                "HOOKLINE_CONSUMER_ADMIN_PORT",
-                environment,
-            )
-            for number in range(self._consumers)
-        ]
-        members = [
-            self._member(
-                "ingest",
-                "ingest",
-                ingest.ingest_admin_port,
-                "HOOKLINE_INGEST_ADMIN_PORT",
-                environment,
+        planned = [
+            ("ingest", "ingest", load(IngestSettings).ingest_admin_port, "INGEST"),
+            *(
+                (f"consumer-{number + 1}", "consume", first + number, "CONSUMER")
+                for number in range(self._consumers)
             ),
-            *consumers,
-            self._member(
+            (
                 "gatekeeper",
                 "gatekeeper",
-                gatekeeper.gatekeeper_admin_port,
-                "HOOKLINE_GATEKEEPER_ADMIN_PORT",
-                environment,
+                load(GatekeeperSettings).gatekeeper_admin_port,
+                "GATEKEEPER",
             ),
         ]
+        return [
+            Member(name, command, port, f"{PREFIX}{kind}_ADMIN_PORT", self._data_dir, **environment)
+            for name, command, port, kind in planned
+        ]
+
+    def _check_public_ports(self) -> None:
+        ingest, gatekeeper = load(IngestSettings), load(GatekeeperSettings)
         require_free(ingest.ingest_port, "ingest", "HOOKLINE_INGEST_PORT")
         require_free(gatekeeper.gatekeeper_port, "the gatekeeper", "HOOKLINE_GATEKEEPER_PORT")
-        return members
-
-    def _member(
-        self, name: str, command: str, admin_port: int, setting: str, environment: Mapping[str, str]
-    ) -> Member:
-        own = {**environment, setting: str(admin_port)}
-        process = Process(name, self._data_dir, environment=own)
-        process.stop_left_over()
-        require_free(admin_port, f"the admin port of {name}", setting)
-        return Member(name, [*own_command(), command], admin_port, process)
 
 
 def own_command() -> list[str]:

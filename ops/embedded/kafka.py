@@ -13,10 +13,10 @@ from ops.embedded.errors import EmbeddedError
 from ops.embedded.jars import ALTERNATIVE, cache_folder, provide_jars, read_lock
 from ops.embedded.ports import HOST, is_listening, require_free
 from ops.embedded.processes import Process
+from ops.embedded.server import Server
 
 CLUSTER_ID = "aG9va2xpbmVlbWJlZGRlZA"
 LEAST_JAVA = 17
-START_SECONDS = 60.0
 JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 LOGGING = (
     "-Dorg.slf4j.simpleLogger.defaultLogLevel=info",
@@ -41,8 +41,10 @@ BROKER = {
 }
 
 
-class KafkaBroker:
+class KafkaBroker(Server):
     """One node, broker and controller at once; `members` are all nodes' controller ports."""
+
+    start_seconds = 60.0
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ class KafkaBroker:
         self._node = node
         self._properties = dict(properties or {})
         self._folder = folder / self.name
-        self._process = Process(self.name, folder)
+        self.process = Process(self.name, folder)
         self._command: list[str] = []
 
     @property
@@ -68,19 +70,9 @@ class KafkaBroker:
         """What clients connect to."""
         return f"{HOST}:{self.port}"
 
-    @property
-    def pid(self) -> int:
-        """The broker's process; raises EmbeddedError if it does not run."""
-        return self._process.pid
-
-    @property
-    def process(self) -> Process:
-        """The process, to stop or kill."""
-        return self._process
-
     def prepare(self) -> None:
         """Provide jars and data folder; blocks, may fetch 44 MB; safe to repeat."""
-        self._process.stop_left_over()
+        self.process.stop_left_over()
         require_free(self.port, "Kafka", "HOOKLINE_EMBEDDED_KAFKA_PORT")
         require_free(
             self._controller_port, "Kafka's controller", "HOOKLINE_EMBEDDED_CONTROLLER_PORT"
@@ -96,29 +88,7 @@ class KafkaBroker:
 
     def spawn(self) -> None:
         """Start the broker; does not wait."""
-        self._process.start(self._command)
-
-    def wait_ready(self) -> None:
-        """Wait until the broker answers a client; raises EmbeddedError."""
-        self._process.wait_ready(self._answers, START_SECONDS)
-
-    def start(self) -> None:
-        """Prepare, start and wait; for starting again after a stop or a kill."""
-        self.prepare()
-        self.spawn()
-        self.wait_ready()
-
-    def stop(self) -> None:
-        """Shut the broker down in order."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """End the broker as a crash does."""
-        self._process.kill()
-
-    def is_alive(self) -> bool:
-        """Tell whether the broker's process runs."""
-        return self._process.is_alive()
+        self.process.start(self._command)
 
     def _config(self) -> dict[str, str]:
         replicas = len(self._members)
@@ -146,7 +116,8 @@ class KafkaBroker:
             why = (answer.stderr or answer.stdout).strip()[-500:]
             raise EmbeddedError(f"Kafka cannot format {self._folder}: {why}")
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Tell whether the broker answers a client."""
         if not is_listening(self.port):
             return False
         try:

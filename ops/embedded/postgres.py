@@ -18,10 +18,10 @@ from ops.embedded.files import write_private
 from ops.embedded.guard import NOBODY
 from ops.embedded.ports import HOST, is_listening, require_free
 from ops.embedded.processes import GUARD, Process
+from ops.embedded.server import Server
 
 USER = "hookline"
 DATABASE = "hookline"
-START_SECONDS = 30.0
 ALTERNATIVE = (
     "start a PostgreSQL of your own and name it in HOOKLINE_DATABASE_URL, or use "
     "`docker compose up`"
@@ -36,7 +36,7 @@ OPTIONS = {
 }
 
 
-class Postgres:
+class Postgres(Server):
     """One server with one database; the password is made once and kept in the data folder."""
 
     name = "postgresql"
@@ -48,32 +48,22 @@ class Postgres:
         self._data = self._folder / "data"
         self._password_file = self._folder / "password"
         self._user = "same"
-        self._process = Process(self.name, folder, stop_signal=signal.SIGINT)
+        self.process = Process(self.name, folder, stop_signal=signal.SIGINT)
 
     @property
     def url(self) -> str:
         """The database's URL with the password."""
         return self._url(DATABASE)
 
-    @property
-    def pid(self) -> int:
-        """The postmaster; raises EmbeddedError if it does not run."""
-        return self._process.pid
-
-    @property
-    def process(self) -> Process:
-        """The process, to stop or kill."""
-        return self._process
-
     def prepare(self) -> None:
         """Provide binaries and data folder; blocks; safe to repeat."""
-        self._process.stop_left_over()
+        self.process.stop_left_over()
         require_free(self.port, "PostgreSQL", "HOOKLINE_EMBEDDED_POSTGRES_PORT")
         self._folder.mkdir(parents=True, exist_ok=True)
         if not self._password_file.exists():
             write_private(self._password_file, secrets.token_urlsafe(24))
         self._user = self._choose_user()
-        self._process = Process(self.name, self._root, user=self._user, stop_signal=signal.SIGINT)
+        self.process = Process(self.name, self._root, user=self._user, stop_signal=signal.SIGINT)
         if not (self._data / "PG_VERSION").exists():
             self._init()
 
@@ -81,39 +71,22 @@ class Postgres:
         """Start the server; does not wait."""
         options = OPTIONS | {"port": str(self.port)}
         flags = [part for k, v in options.items() for part in ("-c", f"{k}={v}")]
-        self._process.start([str(binary("postgres")), "-D", str(self._data), *flags])
+        self.process.start([str(binary("postgres")), "-D", str(self._data), *flags])
 
     def wait_ready(self) -> None:
         """Wait until the server answers and the database exists; raises EmbeddedError."""
-        self._process.wait_ready(self._answers, START_SECONDS)
+        super().wait_ready()
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
             known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
             if known.fetchone() is None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
 
-    def start(self) -> None:
-        """Prepare, start and wait; for starting again after a stop or a kill."""
-        self.prepare()
-        self.spawn()
-        self.wait_ready()
-
-    def stop(self) -> None:
-        """Shut the server down in order; open connections are cut."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """End the server as a crash does."""
-        self._process.kill()
-
-    def is_alive(self) -> bool:
-        """Tell whether the server's process runs."""
-        return self._process.is_alive()
-
     def _url(self, database: str) -> str:
         password = self._password_file.read_text()
         return f"postgresql://{USER}:{password}@{HOST}:{self.port}/{database}"
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Tell whether the server lets us in."""
         if not is_listening(self.port):
             return False
         try:

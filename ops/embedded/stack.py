@@ -14,11 +14,11 @@ from ops.embedded.errors import EmbeddedError
 from ops.embedded.kafka import KafkaBroker
 from ops.embedded.ports import free_ports
 from ops.embedded.postgres import Postgres
+from ops.embedded.server import Server
 from ops.embedded.valkey import Valkey
 
 SERVERS = ("kafka", "postgresql", "valkey")
 
-Server = KafkaBroker | Postgres | Valkey
 Progress = Callable[[str, str], None]
 """Called with a server's name and what it has come to."""
 

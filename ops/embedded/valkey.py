@@ -8,15 +8,15 @@ import redis
 from ops.embedded.errors import EmbeddedError
 from ops.embedded.ports import HOST, is_listening, require_free
 from ops.embedded.processes import Process
+from ops.embedded.server import Server
 
-START_SECONDS = 15.0
 ALTERNATIVE = (
     "start a Redis or Valkey of your own and name it in HOOKLINE_REDIS_URL, or use "
     "`docker compose up`"
 )
 
 
-class Valkey:
+class Valkey(Server):
     """One server with an append-only file, written to disk every second."""
 
     name = "valkey"
@@ -24,26 +24,16 @@ class Valkey:
     def __init__(self, folder: Path, port: int) -> None:
         self.port = port
         self._folder = folder / self.name
-        self._process = Process(self.name, folder)
+        self.process = Process(self.name, folder)
 
     @property
     def url(self) -> str:
         """The server's URL."""
         return f"redis://{HOST}:{self.port}/0"
 
-    @property
-    def pid(self) -> int:
-        """The server's process; raises EmbeddedError if it does not run."""
-        return self._process.pid
-
-    @property
-    def process(self) -> Process:
-        """The process, to stop or kill."""
-        return self._process
-
     def prepare(self) -> None:
         """Provide the data folder; safe to repeat."""
-        self._process.stop_left_over()
+        self.process.stop_left_over()
         require_free(self.port, "Valkey", "HOOKLINE_EMBEDDED_VALKEY_PORT")
         self._folder.mkdir(parents=True, exist_ok=True)
 
@@ -60,31 +50,10 @@ class Valkey:
             "daemonize": "no",
         }
         flags = [part for key, value in options.items() for part in (f"--{key}", value)]
-        self._process.start([str(binary()), *flags])
+        self.process.start([str(binary()), *flags])
 
-    def wait_ready(self) -> None:
-        """Wait until the server answers; raises EmbeddedError."""
-        self._process.wait_ready(self._answers, START_SECONDS)
-
-    def start(self) -> None:
-        """Prepare, start and wait; for starting again after a stop or a kill."""
-        self.prepare()
-        self.spawn()
-        self.wait_ready()
-
-    def stop(self) -> None:
-        """Shut the server down in order."""
-        self._process.stop()
-
-    def kill(self) -> None:
-        """End the server as a crash does."""
-        self._process.kill()
-
-    def is_alive(self) -> bool:
-        """Tell whether the server's process runs."""
-        return self._process.is_alive()
-
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Tell whether the server answers a ping."""
         if not is_listening(self.port):
             return False
         try:

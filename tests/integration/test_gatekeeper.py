@@ -59,10 +59,11 @@ class Keeper:
 
     def get(self, *paths: str, tokens: tuple[str, ...] = (), **headers: bytes) -> list[Any]:
         """Ask for paths, side by side."""
+        shown = [(name.encode(), value) for name, value in headers.items()]
 
         async def run() -> list[Any]:
             async with self._client(tokens) as client:
-                return await asyncio.gather(*(client.get(p, headers=headers) for p in paths))
+                return await asyncio.gather(*(client.get(p, headers=shown) for p in paths))
 
         return asyncio.run(run())
 

@@ -1,6 +1,5 @@
 """hookline's own processes in a test, and what they are told."""
 
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -13,8 +12,7 @@ import httpx2 as httpx
 import psycopg
 
 from ops.embedded.ports import free_ports
-from ops.embedded.processes import Process
-from ops.up import Member, own_command
+from ops.up import Member
 from schemas.signature import sign
 from support.stripe import Json, body
 
@@ -73,12 +71,12 @@ class Pipeline:
 
     def metrics(self, name: str) -> str:
         """Return a process's metrics page."""
-        port = self.members[name].admin_port
+        port = self.members[name].port
         return httpx.get(f"http://127.0.0.1:{port}/metrics").text
 
     def readiness(self, name: str) -> tuple[int, Any]:
         """Return status and document of a process's `/readyz`."""
-        answer = httpx.get(f"http://127.0.0.1:{self.members[name].admin_port}/readyz")
+        answer = httpx.get(f"http://127.0.0.1:{self.members[name].port}/readyz")
         return answer.status_code, answer.json()
 
     def post(self, document: Json, *, client: httpx.Client | None = None) -> httpx.Response:
@@ -112,9 +110,7 @@ class Pipeline:
             "gatekeeper": ("gatekeeper", "HOOKLINE_GATEKEEPER_ADMIN_PORT"),
         }.get(name, ("consume", "HOOKLINE_CONSUMER_ADMIN_PORT"))
         port = int(self.variables.get(setting) or free_ports(1)[0])
-        own = {**os.environ, **self.variables, setting: str(port)}
-        process = Process(name, self.folder, environment=own)
-        member = Member(name, [*own_command(), command], port, process)
+        member = Member(name, command, port, setting, self.folder, **self.variables)
         self.members[name] = member
         member.spawn()
         return member
