@@ -77,6 +77,7 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
     )
     readiness.add("kafka", loop.kafka_problem)
     readiness.add("postgresql", loop.database_problem)
+    readiness.add("redis", redis.problem, optional=True)
     with serve_admin(settings.admin_host, settings.consumer_admin_port, registry, readiness):
         _stop_on_signals(loop.stop, readiness)
         try:

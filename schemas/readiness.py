@@ -20,11 +20,14 @@ class Readiness:
 
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
+        self._optional: set[str] = set()
         self._draining = False
 
-    def add(self, name: str, check: Check) -> None:
-        """Register the check of one dependency under its name."""
+    def add(self, name: str, check: Check, *, optional: bool = False) -> None:
+        """Register the check of one dependency; an optional one is shown, but never decides."""
         self._checks[name] = check
+        if optional:
+            self._optional.add(name)
 
     @property
     def is_draining(self) -> bool:
@@ -38,7 +41,8 @@ class Readiness:
     def report(self) -> tuple[bool, dict[str, Any]]:
         """Return whether the process is ready, and the document of `/readyz`."""
         problems = {name: check() for name, check in self._checks.items()}
-        ready = not self._draining and not any(problems.values())
+        required = problems.keys() - self._optional
+        ready = not self._draining and not any(problems[name] for name in required)
         return ready, {
             "ready": ready,
             "draining": self._draining,

@@ -30,6 +30,15 @@ def test_ready_names_each_dependency() -> None:
     assert client.get("/healthz").json() == {"status": "alive"}
 
 
+def test_an_optional_dependency_is_shown_and_does_not_decide() -> None:
+    """A consumer works on without Redis, and says that it does."""
+    readiness = Readiness()
+    readiness.add("redis", lambda: "left alone", optional=True)
+    ready, document = readiness.report()
+    assert ready
+    assert document["checks"] == {"redis": "left alone"}
+
+
 def test_a_draining_process_is_not_ready() -> None:
     """A load balancer learns that no new work is wanted."""
     readiness = Readiness()
