@@ -151,6 +151,8 @@ def test_the_event_id_knows_what_redis_forgot(bench: Bench, redis_url: str) -> N
         client.flushdb()
     bench.apply([start_of(1)], moved)
     assert bench.counted("hookline_consumer_duplicates_total", layer="event_id") == 1
+    kind = {"type": "customer.subscription.created", "reason": "same_fact"}
+    assert bench.counted("hookline_consumer_events_total", outcome="unchanged", **kind) == 0
     assert bench.query("SELECT count(*) FROM billing_audit") == [(1,)]
 
 
