@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install up test check lock clean
+.PHONY: help install up test check prove lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ check: $(STAMP) ## Lint, format, types, import directions
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+prove: $(STAMP) ## Run the laws of ordering on many more histories (a minute)
+	@HOOKLINE_PROVE=1 $(BIN)/python -m pytest tests/property $(ARGS)
 
 lock: ## Pin the newest versions that pyproject.toml allows (for maintainers; needs uv)
 	uv pip compile --universal --upgrade --generate-hashes --no-annotate --no-header --no-emit-index-url \

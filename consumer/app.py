@@ -1,5 +1,6 @@
 """Composition root of a consumer: builds, runs, closes in reverse."""
 
+import gc
 import os
 import signal
 import threading
@@ -78,6 +79,7 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
     readiness.add("kafka", loop.kafka_problem)
     readiness.add("postgresql", loop.database_problem)
     readiness.add("redis", redis.problem, optional=True)
+    _collect_garbage_rarely()
     with serve_admin(settings.admin_host, settings.consumer_admin_port, registry, readiness):
         _stop_on_signals(loop.stop, readiness)
         try:
@@ -99,6 +101,12 @@ def _refuse_cluster(settings: ConsumerSettings) -> None:
         raise Halt(str(error)) from None
     except RedisError as error:
         log.warning("redis_away", why=type(error).__name__)
+
+
+def _collect_garbage_rarely() -> None:
+    """Spare the batches the collector's walks over all that was imported: a sixth of the rate."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def _secrets(settings: ConsumerSettings) -> list[str] | None:
