@@ -60,9 +60,9 @@ def _embedded(folder: Path) -> Iterator[Servers]:
 
 def _containers() -> Iterator[Servers]:
     from docker.errors import DockerException  # noqa: PLC0415 - only where Docker is asked for
-    from testcontainers.kafka import KafkaContainer  # noqa: PLC0415 - same
-    from testcontainers.postgres import PostgresContainer  # noqa: PLC0415 - same
-    from testcontainers.redis import RedisContainer  # noqa: PLC0415 - same
+    from testcontainers.community.kafka import KafkaContainer  # noqa: PLC0415 - same
+    from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415 - same
+    from testcontainers.community.redis import RedisContainer  # noqa: PLC0415 - same
 
     try:
         with (
