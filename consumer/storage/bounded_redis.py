@@ -110,8 +110,7 @@ class BoundedRedis:
         self._metrics = metrics
         self._call_seconds = call_seconds
         self._breaker = breaker or Breaker()
-        self._session: Session | None = None
-        self._worker = _make_worker()
+        self._lane = _Lane()
 
     def ask(self, operation: str, call: Callable[[Session], T]) -> T | None:
         """Run a call within the limit over the whole of it; None means "don't know".
@@ -122,8 +121,8 @@ class BoundedRedis:
         if self._breaker.is_open:
             self._count_unknown(operation)
             return None
-        limit = self._call_seconds if self._session else CONNECT_SECONDS
-        future: Future[T] = self._worker.submit(self._run, call)
+        limit = self._call_seconds if self._lane.session else CONNECT_SECONDS
+        future: Future[T] = self._lane.worker.submit(self._run, self._lane, call)
         try:
             answer = future.result(timeout=limit)
         except (redis.RedisError, OSError, TimeoutError, ValueError) as error:
@@ -143,12 +142,12 @@ class BoundedRedis:
     def close(self) -> None:
         """Close the connection; safe to repeat."""
         self._discard()
-        self._worker.shutdown(wait=False)
+        self._lane.worker.shutdown(wait=False)
 
-    def _run(self, call: Callable[[Session], T]) -> T:
-        if self._session is None:
-            self._session = self._connect()
-        return call(self._session)
+    def _run(self, lane: "_Lane", call: Callable[[Session], T]) -> T:
+        if lane.session is None:
+            lane.session = self._connect()
+        return call(lane.session)
 
     def _count_unknown(self, operation: str) -> None:
         self._metrics.unknown.labels(operation).inc()
@@ -160,12 +159,19 @@ class BoundedRedis:
         A socket timeout restarts with each byte, so a server that trickles would hold the
         thread for long: it is left to its fate, and a new one takes over.
         """
-        session, self._session = self._session, None
-        worker, self._worker = self._worker, _make_worker()
-        worker.shutdown(wait=False)
-        if session is not None:
-            session.client.connection_pool.disconnect()
+        lane, self._lane = self._lane, _Lane()
+        lane.worker.shutdown(wait=False)
+        if lane.session is not None:
+            lane.session.client.connection_pool.disconnect()
 
 
-def _make_worker() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="redis")
+class _Lane:
+    """One thread with the connection that it alone uses.
+
+    A thread that was given up and connects late keeps what it gets: on a shared connection it
+    would read the answers to another call's marks.
+    """
+
+    def __init__(self) -> None:
+        self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="redis")
+        self.session: Session | None = None

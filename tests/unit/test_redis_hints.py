@@ -146,3 +146,32 @@ def test_a_broken_session_is_never_used_again(server: fakeredis.FakeServer) -> N
 
     assert client.ask("b", fail) is None
     assert client.ask("c", lambda session: session.generation) == "gen2"
+
+
+def test_a_connection_that_comes_too_late_is_nobodys(
+    server: fakeredis.FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread given up while it connected never shares a connection with its successor."""
+    monkeypatch.setattr("consumer.storage.bounded_redis.CONNECT_SECONDS", 0.05)
+    release, done = threading.Event(), threading.Event()
+    names = iter(["late", "current"])
+
+    def connect() -> Session:
+        name = next(names)
+        if name == "late":
+            release.wait(5)
+        return Session(client_of(server), name)
+
+    def note(session: Session) -> str:
+        done.set()
+        return session.generation
+
+    client, _ = bounded(connect)
+    assert client.ask("a", note) is None
+    monkeypatch.setattr("consumer.storage.bounded_redis.CONNECT_SECONDS", 5)
+    assert client.ask("b", lambda session: session.generation) == "current"
+    done.clear()
+    release.set()
+    assert done.wait(5)
+    assert client.ask("c", lambda session: session.generation) == "current"
+    client.close()
