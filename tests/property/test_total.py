@@ -17,8 +17,8 @@ from consumer.billing.facts import decode_facts, encode_facts, texts_of
 from consumer.billing.handlers import read_event
 from consumer.billing.merge import prune
 from consumer.billing.projection import project
-from property.lifecycle import make_history
 from property.profile import examples
+from property.world import bodies
 from schemas.stripe_event import BadEvent, check_storable, decode_event, decode_route
 from support.billing import GRACE, PLANS
 from support.stripe import Json
@@ -65,7 +65,7 @@ def mutate(document: Json, random: Random) -> bytes:
 def test_mutated_events_never_raise() -> None:
     """An event with odd, missing or null fields is set aside or read; nothing else raises."""
     random = Random(4)  # noqa: S311 - the same junk each time
-    events = [item for seed in range(60) for life in make_history(seed) for item in life.events]
+    events = [json.loads(body) for body in bodies(40)]
     outcomes = {"facts": 0, "none": 0, "undecodable": 0}
     for _ in range(examples(10_000, 10_000)):
         body = mutate(random.choice(events), random)
@@ -94,9 +94,9 @@ def read_whole(body: bytes) -> str:
 def test_bytes_that_are_no_event_never_raise() -> None:
     """Cut, doubled or overwritten bytes are refused in one way, or read."""
     random = Random(5)  # noqa: S311 - the same bytes each time
-    bodies = [json.dumps(item).encode() for life in make_history(1) for item in life.events]
+    originals = bodies(3)
     for _ in range(examples(100_000, 10_000)):
-        body = bytearray(random.choice(bodies))
+        body = bytearray(random.choice(originals))
         for _ in range(random.randint(1, 3)):
             start = random.randrange(len(body))
             body[start : start + random.randint(0, 30)] = random.randbytes(random.randint(0, 3))
@@ -111,8 +111,7 @@ def test_core_asks_no_clock_random_or_network(monkeypatch: pytest.MonkeyPatch) -
     def forbid(*_: object, **__: object) -> None:
         pytest.fail("the core asked the world around it")
 
-    bodies = [json.dumps(item).encode() for seed in range(20) for life in make_history(seed)
-              for item in life.events]  # fmt: skip
+    known = bodies(20)
     for module, name in (
         (time, "time"),
         (time, "time_ns"),
@@ -120,7 +119,7 @@ def test_core_asks_no_clock_random_or_network(monkeypatch: pytest.MonkeyPatch) -
         (socket, "socket"),
     ):
         monkeypatch.setattr(module, name, forbid)
-    outcomes = {read_whole(body) for body in bodies}
+    outcomes = {read_whole(body) for body in known}
     monkeypatch.undo()
     assert outcomes == {"facts", "none"}
 
