@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install up test check prove lock clean
+.PHONY: help install up demo test check prove lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ install: $(STAMP) ## Create .venv with everything in it, from the lock file
 
 up: $(STAMP) ## Run Kafka, PostgreSQL, Valkey and hookline on this machine (Ctrl-C stops)
 	@$(BIN)/hookline up $(ARGS)
+
+demo: $(STAMP) ## Run simulated traffic through everything, compare with the known outcome
+	@$(BIN)/hookline demo $(ARGS)
 
 test: $(STAMP) ## Run all tests on real servers (they are started for the run)
 	@$(BIN)/python -m pytest $(ARGS)

@@ -106,6 +106,103 @@ def send(
     raise typer.Exit(send_paths(paths, fresh_ids=fresh_ids, mode=mode))
 
 
+CustomersOption = Annotated[int, typer.Option(min=1, help="How many customers to simulate.")]
+SeedOption = Annotated[
+    str | None, typer.Option(help="Same seed and end, same bytes; a new one by default.")
+]
+EndOption = Annotated[
+    str | None,
+    typer.Option(help="When the histories end, ISO 8601; the hour that has begun by default."),
+]
+ShapeOption = Annotated[
+    str, typer.Option(help="API version of the events: old, basil (2025-03-31 and later), both.")
+]
+DuplicatesOption = Annotated[
+    float, typer.Option(help="Share of events that are sent a second time, 0 to 1.")
+]
+RateOption = Annotated[
+    float | None, typer.Option(help="Events a second at most; as fast as answered by default.")
+]
+ConcurrencyOption = Annotated[int, typer.Option(min=1, help="Requests at a time.")]
+
+
+@app.command()
+def simulate(
+    *,
+    customers: CustomersOption = 500,
+    seed: SeedOption = None,
+    end: EndOption = None,
+    shape: ShapeOption = "both",
+    duplicates: DuplicatesOption = 0.2,
+    rate: RateOption = None,
+    concurrency: ConcurrencyOption = 64,
+    ledger: Annotated[
+        Path | None, typer.Option(help="File that gets a JSON line for each event answered 200.")
+    ] = None,
+) -> None:
+    """Send the events of simulated customers to ingest, shuffled and with duplicates."""
+    from ops.simulate import Traffic  # noqa: PLC0415 - the servers need no HTTP client
+    from ops.simulate import simulate as run  # noqa: PLC0415 - same
+
+    traffic = Traffic.choose(
+        customers=customers,
+        seed=seed,
+        end=end,
+        shape=shape,
+        duplicates=duplicates,
+        rate=rate,
+        concurrency=concurrency,
+    )
+    raise typer.Exit(run(traffic, ledger))
+
+
+@app.command()
+def demo(
+    *,
+    customers: CustomersOption = 500,
+    seed: SeedOption = None,
+    end: EndOption = None,
+    shape: ShapeOption = "both",
+    duplicates: DuplicatesOption = 0.2,
+    rate: RateOption = None,
+    concurrency: ConcurrencyOption = 64,
+    broken: Annotated[
+        str | None,
+        typer.Option(
+            "--break", help="Kill this halfway and mend it: redis, consumer, postgres, kafka."
+        ),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="File that gets the report as JSON.")
+    ] = None,
+    data_dir: Annotated[
+        Path, typer.Option(help="Folder of the `up` to use, or to start one in.")
+    ] = Path(".hookline"),
+    stay: Annotated[
+        bool | None,
+        typer.Option(
+            "--stay/--no-stay",
+            help="Keep what was started running afterwards, until Ctrl-C; so on a terminal.",
+        ),
+    ] = None,
+) -> None:
+    """Run simulated traffic through everything and compare with what must come out."""
+    from ops.demo.run import Options, run_demo  # noqa: PLC0415 - the servers need no HTTP client
+    from ops.simulate import Traffic  # noqa: PLC0415 - same
+
+    traffic = Traffic.choose(
+        customers=customers,
+        seed=seed,
+        end=end,
+        shape=shape,
+        duplicates=duplicates,
+        rate=rate,
+        concurrency=concurrency,
+    )
+    stay = sys.stdout.isatty() if stay is None else stay
+    raise typer.Exit(run_demo(Options(traffic, data_dir, broken, json_file, stay)))
+
+
 @app.command()
 def version() -> None:
     """Print hookline's version."""

@@ -4,26 +4,21 @@ import asyncio
 import json
 import os
 import secrets
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import httpx2 as httpx
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from ops.delivery import DEFAULT_URL, Delivery, deliver
 from ops.usage import UsageError
 from schemas.settings import SecretSettings, load
-from schemas.signature import sign
 
-CONCURRENCY = 64
-TIMEOUT_SECONDS = 30.0
-DEFAULT_URL = "http://127.0.0.1:8080"
 MODES = ("test", "live")
 
 
@@ -35,34 +30,17 @@ class EventFile:
     document: dict[str, Any]
 
     @property
-    def event_id(self) -> str:
+    def id(self) -> str:
         """The event's id."""
         return str(self.document["id"])
 
+    @property
     def body(self) -> bytes:
-        """Return the bytes to sign and send."""
+        """The bytes to sign and send."""
         return json.dumps(self.document, ensure_ascii=False, indent=2).encode()
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """What ingest answered to one event; status 0: no answer came."""
-
-    event_id: str
-    status: int
-    answer: dict[str, Any]
-
-    @property
-    def summary(self) -> str:
-        """What the answer says in a word or two."""
-        word = str(self.answer.get("status") or self.answer.get("error") or "")
-        reason = self.answer.get("reason")
-        return f"{word}: {reason}" if reason else word
-
-
-def send_paths(
-    paths: Sequence[Path], *, fresh_ids: bool, mode: str | None, concurrency: int = CONCURRENCY
-) -> int:
+def send_paths(paths: Sequence[Path], *, fresh_ids: bool, mode: str | None) -> int:
     """Send the events of files and folders; return 0 if all were answered 200, else 1.
 
     HOOKLINE_INGEST_URL and HOOKLINE_WEBHOOK_SECRETS say where and signed with what. Raises
@@ -77,11 +55,15 @@ def send_paths(
     secret = load(SecretSettings).webhook_secrets[0].get_secret_value()
     url = os.environ.get("HOOKLINE_INGEST_URL", DEFAULT_URL)
     console = Console()
+    deliveries: list[Delivery] = []
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("sending", total=len(prepared))
-        deliveries = asyncio.run(
-            deliver(prepared, url, secret, concurrency, lambda _: bar.advance(task))
-        )
+
+        def take(delivery: Delivery) -> None:
+            deliveries.append(delivery)
+            bar.advance(task)
+
+        asyncio.run(deliver(prepared, url, secret, take))
     report(console, deliveries, skipped)
     return 0 if all(delivery.status == HTTPStatus.OK for delivery in deliveries) else 1
 
@@ -108,28 +90,6 @@ def prepare(event: EventFile, *, fresh_ids: bool, mode: str | None) -> EventFile
     return replace(event, document=document)
 
 
-async def deliver(
-    events: Sequence[EventFile],
-    url: str,
-    secret: str,
-    concurrency: int,
-    on_answer: Callable[[Delivery], None],
-) -> list[Delivery]:
-    """Send events, some at a time, each signed at that moment; answers in the events' order."""
-    limit = asyncio.Semaphore(concurrency)
-    target = url.rstrip("/") + "/webhooks/stripe"
-
-    async def send_one(client: httpx.AsyncClient, event: EventFile) -> Delivery:
-        async with limit:
-            delivery = await _post(client, target, event, secret)
-        on_answer(delivery)
-        return delivery
-
-    limits = httpx.Limits(max_connections=concurrency)
-    async with httpx.AsyncClient(limits=limits, timeout=TIMEOUT_SECONDS) as client:
-        return list(await asyncio.gather(*(send_one(client, event) for event in events)))
-
-
 def report(console: Console, deliveries: Sequence[Delivery], skipped: dict[Path, str]) -> None:
     """Print what was answered how often, and which files were no events."""
     table = Table("HTTP", "answer", "events", title=f"{len(deliveries)} events sent")
@@ -139,24 +99,6 @@ def report(console: Console, deliveries: Sequence[Delivery], skipped: dict[Path,
     console.print(table)
     for path, why in skipped.items():
         console.print(f"skipped {path}: {why}", style="yellow", highlight=False, soft_wrap=True)
-
-
-async def _post(client: httpx.AsyncClient, url: str, event: EventFile, secret: str) -> Delivery:
-    body = event.body()
-    headers = {
-        "content-type": "application/json; charset=utf-8",
-        "stripe-signature": sign(body, secret, int(time.time())),
-    }
-    try:
-        response = await client.post(url, content=body, headers=headers)
-    except httpx.HTTPError as error:
-        return Delivery(event.event_id, 0, {"error": type(error).__name__})
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = {}
-    known = answer if isinstance(answer, dict) else {}
-    return Delivery(event.event_id, response.status_code, known)
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -283,7 +283,7 @@ def _own_servers(env_file: Path) -> list[str]:
 
     A shell that has read the env file of an earlier run names our own servers; they stay ours.
     """
-    written = _read_env_file(env_file)
+    written = read_env_file(env_file)
     ours = written.get(OWN_SERVERS, "").split(",")
     return [
         name
@@ -293,7 +293,8 @@ def _own_servers(env_file: Path) -> list[str]:
     ]
 
 
-def _read_env_file(path: Path) -> dict[str, str]:
+def read_env_file(path: Path) -> dict[str, str]:
+    """Return the variables of an env file that `up` wrote; none where there is no file."""
     if not path.is_file():
         return {}
     pairs = (line.partition("=") for line in shlex.split(path.read_text()))

@@ -37,7 +37,7 @@ webhook_events = Table(
     # Part of the key because it is what the table is partitioned by; Stripe never changes it.
     Column("created_at", Time),
     Column("received_at", Time, nullable=False),
-    Column("processed_at", Time, nullable=False, server_default=func.now()),
+    Column("processed_at", Time, nullable=False, server_default=func.clock_timestamp()),
     Column("livemode", Boolean, nullable=False),
     Column("api_version", Text),
     Column("outcome", Text, nullable=False),

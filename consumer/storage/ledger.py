@@ -94,7 +94,7 @@ _WRITE_EVENTS = _EVENTS.insert(
     "webhook_events",
     "ORDER BY new.created_at, new.event_id ON CONFLICT (created_at, event_id) DO UPDATE SET "
     "outcome = excluded.outcome, reason = excluded.reason, error = excluded.error, "
-    "processed_at = now() WHERE webhook_events.outcome = 'failed'",
+    "processed_at = clock_timestamp() WHERE webhook_events.outcome = 'failed'",
 )
 _SUBSCRIPTION_ROWS = Rows(
     subscription_id="text",

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ops.embedded.errors import EmbeddedError
 
@@ -38,7 +39,7 @@ class Process:
         self._environment = environment
         self._stop_signal = stop_signal
         self._log = folder / "logs" / f"{name}.log"
-        self._pid_file = folder / "run" / f"{name}.pid"
+        self._pid_file = _pid_file(folder, name)
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -115,13 +116,9 @@ class Process:
 
     def stop_left_over(self) -> None:
         """End the process of an earlier run that was killed, if it lives on."""
-        try:
-            identity = json.loads(self._pid_file.read_text())
-            pid, started = int(identity["pid"]), identity["started"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return
-        if started is not None and start_time(pid) == started:
-            _end(pid, started, self._stop_signal)
+        identity = _read_identity(self._pid_file)
+        if identity is not None and start_time(identity.pid) == identity.started:
+            _end(identity.pid, identity.started, self._stop_signal)
         self._pid_file.unlink(missing_ok=True)
 
     def tail(self) -> str:
@@ -131,6 +128,31 @@ class Process:
         except OSError:
             lines = []
         return "\n".join(lines[-LOG_LINES:]) or "(its log is empty)"
+
+
+class _Identity(NamedTuple):
+    pid: int
+    started: str
+
+
+def running_pid(folder: Path, name: str) -> int | None:
+    """Return the process that runs under this name in a data folder, whoever started it."""
+    identity = _read_identity(_pid_file(folder, name))
+    if identity is None or start_time(identity.pid) != identity.started:
+        return None
+    return identity.pid
+
+
+def _pid_file(folder: Path, name: str) -> Path:
+    return folder / "run" / f"{name}.pid"
+
+
+def _read_identity(pid_file: Path) -> _Identity | None:
+    try:
+        found = json.loads(pid_file.read_text())
+        return _Identity(int(found["pid"]), str(found["started"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def start_time(pid: int) -> str | None:

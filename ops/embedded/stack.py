@@ -161,6 +161,18 @@ def start_servers(servers: Collection[Server], on_progress: Progress) -> None:
             )
 
 
+def is_in_use(folder: Path) -> bool:
+    """Tell whether a running `up` or stack owns a data folder."""
+    try:
+        with (folder / "lock").open("r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def lock_folder(folder: Path) -> IO[str]:
     """Own a data folder until the returned file is closed; raises EmbeddedError naming who does."""
     try:

@@ -127,7 +127,7 @@ def test_captured_events_arrive_with_their_customers(
     for found in events:
         entry = expected[str(found.path.relative_to(CAPTURED))]
         fresh = prepare(found, fresh_ids=True, mode="test")
-        sent[fresh.event_id] = entry
+        sent[fresh.id] = entry
         answer = pipeline.post(fresh.document)
         outcome = "ignored" if entry["account"] else "accepted"
         assert (answer.status_code, answer.json()["status"]) == (200, outcome), entry["file"]
@@ -139,7 +139,7 @@ def test_captured_events_arrive_with_their_customers(
     # As they are, many share an id: sent twice, nothing is applied twice.
     monkeypatch.setenv("HOOKLINE_WEBHOOK_SECRETS", SECRET)
     monkeypatch.setenv("HOOKLINE_INGEST_URL", pipeline.variables["HOOKLINE_INGEST_URL"])
-    ids = {e.event_id for e in events if not e.document.get("account")}
+    ids = {e.id for e in events if not e.document.get("account")}
     counts = []
     for _ in range(2):
         assert send_paths([CAPTURED], fresh_ids=False, mode="test") == 0

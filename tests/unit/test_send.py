@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ops.send import Delivery, prepare, read_events, send_paths
+from ops.delivery import Delivery
+from ops.send import prepare, read_events, send_paths
 from ops.usage import UsageError
 from support.stripe import event
 
@@ -35,7 +36,7 @@ def folder(tmp_path: Path) -> Path:
 def test_events_are_found_and_the_rest_is_named(folder: Path) -> None:
     """Folders are read to the bottom; each file that is no event is told with why."""
     events, skipped = read_events([folder])
-    assert [found.event_id for found in events] == ["evt_1"]
+    assert [found.id for found in events] == ["evt_1"]
     assert {path.name for path in skipped} == set(NOT_EVENTS)
     assert all(skipped.values())
 
@@ -50,7 +51,7 @@ def test_fresh_ids_are_unique_and_leave_the_rest(folder: Path) -> None:
     """Each copy gets an id of its own; nothing else of the event changes."""
     (found,), _ = read_events([folder / "deep"])
     copies = [prepare(found, fresh_ids=True, mode=None) for _ in range(100)]
-    assert len({copy.event_id for copy in copies}) == 100
+    assert len({copy.id for copy in copies}) == 100
     assert all(copy.document | {"id": "evt_1"} == GOOD for copy in copies)
     assert found.document == GOOD
 

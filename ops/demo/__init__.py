@@ -1,0 +1,1 @@
+"""`hookline demo`: simulated traffic through everything, held against its known outcome."""
