@@ -1,6 +1,7 @@
 """Sending events to ingest as Stripe does: signed at that moment, again when refused for now."""
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -146,4 +147,6 @@ def _pause(response: httpx.Response) -> float:
     """Return what Retry-After asks for, within reason."""
     asked = response.headers.get("retry-after", "")
     seconds = float(asked) if asked.isdigit() else SHORTEST_PAUSE_SECONDS
-    return min(max(seconds, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+    wanted = min(max(seconds, SHORTEST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
+    # Not all at once, and not in the very moment in which idle connections are closed.
+    return wanted * random.uniform(1.05, 1.5)  # noqa: S311 - jitter

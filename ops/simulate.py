@@ -180,4 +180,7 @@ def _read_end(text: str | None) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise UsageError(f"--end {text}: say a time like 2026-11-24T10:00:00Z") from None
-    return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp())
+    seconds = int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp())
+    if seconds > time.time():
+        raise UsageError(f"--end {text}: lies in the future, where nothing has happened yet")
+    return seconds

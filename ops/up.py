@@ -200,7 +200,8 @@ class Up:
         try:
             watch.subject.start()
         except EmbeddedError as error:
-            self._say(watch.subject.name, f"does not start: {error}")
+            why = str(error).splitlines()[0].rstrip(":")
+            self._say(watch.subject.name, f"does not start: {why}")
             return
         watch.started_at = time.monotonic()
         self._say(watch.subject.name, "runs again")

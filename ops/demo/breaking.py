@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from ops.demo.counters import read_counters
 from ops.demo.deployment import Deployment, wait_until_ready
 from ops.embedded.processes import running_pid
 from ops.usage import UsageError
@@ -16,11 +17,12 @@ PARTS = {
     "postgres": "postgresql",
     "kafka": "kafka",
 }
-AWAY_SECONDS = 8.0
-"""Longer than ingest waits for Kafka (6 s), so that an outage of Kafka shows as 503."""
+KILLS = 3
+WORK_SECONDS = 5.0
+"""Longest wait for consumers to work again before the next kill."""
 
 MENDED_SECONDS = 90.0
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +46,35 @@ def check_breakable(deployment: Deployment, part: str) -> None:
 
 
 def break_part(deployment: Deployment, part: str) -> Outage:
-    """Kill a part (SIGKILL), keep it down for 8 s, and wait until everything is ready; blocks."""
+    """Kill a part (SIGKILL) three times, each time once everything is ready again; blocks."""
     assert deployment.folder is not None  # noqa: S101 - see check_breakable
-    ports = deployment.admin_ports()
+    folder, name, ports = deployment.folder, PARTS[part], deployment.admin_ports()
     began = time.monotonic()
-    kills = hold_down(deployment.folder, PARTS[part], AWAY_SECONDS)
-    deadline = time.monotonic() + MENDED_SECONDS
-    # Redis keeps nobody from being ready, so look at the process too.
-    while running_pid(deployment.folder, PARTS[part]) is None and time.monotonic() < deadline:
-        time.sleep(LOOK_SECONDS)
-    is_mended = wait_until_ready(ports, deadline - time.monotonic())
+    kills, is_mended = 0, True
+    while kills < KILLS and is_mended:
+        if kills:
+            _wait_for_work(deployment.consumer_ports()[: 1 if part == "consumer" else None])
+        killed = running_pid(folder, name)
+        if killed is not None:
+            os.kill(killed, signal.SIGKILL)
+        kills += 1
+        is_mended = _wait_until_mended(folder, name, killed, ports)
     return Outage(part, kills, time.monotonic() - began, is_mended)
 
 
-def hold_down(folder: Path, name: str, seconds: float) -> int:
-    """Kill a process of this folder whenever it runs, for so long; returns how often."""
-    kills = 0
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        pid = running_pid(folder, name)
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-            kills += 1
+def _wait_until_mended(folder: Path, name: str, killed: int | None, ports: list[int]) -> bool:
+    """Wait for a successor of the killed process, as not everything needs it to be ready."""
+    deadline = time.monotonic() + MENDED_SECONDS
+    while running_pid(folder, name) in {None, killed}:
+        if time.monotonic() > deadline:
+            return False
         time.sleep(LOOK_SECONDS)
-    return kills
+    return wait_until_ready(ports, deadline - time.monotonic())
+
+
+def _wait_for_work(consumers: list[int]) -> None:
+    """Wait until consumers apply events again: the next kill strikes while they catch up."""
+    deadline = time.monotonic() + WORK_SECONDS
+    before = read_counters(consumers)
+    while read_counters(consumers) == before and time.monotonic() < deadline:
+        time.sleep(LOOK_SECONDS)

@@ -109,15 +109,17 @@ def _lines(report: Report) -> list[tuple[str, str]]:
     ]
     if report.outage is not None:
         outage = report.outage
-        mended = f"all ready again after {outage.seconds:.1f} s"
-        state = mended if outage.is_mended else "not ready again in time"
-        lines.insert(-1, ("broken on the way", f"{outage.part}, killed {outage.kills} x, {state}"))
+        state = "ready again after" if outage.is_mended else "not ready after"
+        lines.insert(
+            -1,
+            ("broken", f"{outage.part}: kill -9 {outage.kills} x, {state} {outage.seconds:.1f} s"),
+        )
     return lines
 
 
 def _duplicates(report: Report) -> str:
     if report.dropped_duplicates is None:
-        return f"{report.duplicates:,} sent (a process began anew: drops not counted)"
+        return f"{report.duplicates:,} sent (a consumer began anew)"
     return f"{report.duplicates:,} sent, {report.dropped_duplicates:,} dropped as known"
 
 

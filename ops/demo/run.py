@@ -16,7 +16,7 @@ from sqlalchemy import Engine, text
 
 from consumer.storage.engine import make_engine
 from ops.delivery import Delivery
-from ops.demo.breaking import AWAY_SECONDS, Outage, break_part, check_breakable
+from ops.demo.breaking import KILLS, Outage, break_part, check_breakable
 from ops.demo.counters import Counted, Counters, count_between, read_counters
 from ops.demo.deployment import Deployment, find_or_start
 from ops.demo.report import Delay, Report, print_report, write_json
@@ -174,7 +174,7 @@ class Demo:
         if part is None:
             return None
         await halfway.wait()
-        view.say([f"{part} is killed, and again whenever it comes back, for {AWAY_SECONDS:.0f} s"])
+        view.say([f"{part} is killed, and again when it has come back, {KILLS} times"])
         outage = await asyncio.to_thread(break_part, self._deployment, part)
         view.say([f"all is ready again, {outage.seconds:.1f} s after {part} was killed first"])
         return outage

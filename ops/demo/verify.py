@@ -188,9 +188,9 @@ async def _check_answer(
     try:
         response = await client.get(path)
     except httpx.HTTPError as error:
-        return f"GET {path} is not answered ({type(error).__name__})"
+        return f"the gatekeeper does not answer ({type(error).__name__})"
     if response.status_code != httpx.codes.OK:
-        return f"GET {path} is answered {response.status_code}"
+        return f"the gatekeeper answers {response.status_code}"
     document = response.json()
     grace_until = document["grace_until"]
     found = (
@@ -205,7 +205,10 @@ async def _check_answer(
     # A grace period may end while we ask.
     moments = (before, time.time() + CLOCK_SECONDS)
     wanted = [(truth.customer_id, truth.answer(moment, grace_seconds)) for moment in moments]
-    return None if found in wanted else f"GET {path} says {found[1]}, not {wanted[0][1]}"
+    if found in wanted:
+        return None
+    asked = "reference" if "/references/" in path else "customer"
+    return f"the gatekeeper says by {asked}: {found[1]}; it is {wanted[0][1]}"
 
 
 def _seconds(moment: datetime | None) -> int | None:

@@ -48,6 +48,11 @@ class Answer:
     status: str | None
     grace_until: int | None
 
+    def __str__(self) -> str:
+        access = "entitled" if self.entitled else "not entitled"
+        grace = "" if self.grace_until is None else f", grace until {self.grace_until}"
+        return f"{self.tier}, {access}, {self.status}{grace}"
+
 
 @dataclass(frozen=True, slots=True)
 class CustomerTruth:
