@@ -100,10 +100,26 @@ class Reader:
 
     async def _read(self, statement: Any, key: str) -> Sequence[Row[Any]]:
         try:
-            async with asyncio.timeout(READ_SECONDS), self._engine.connect() as connection:
-                return (await connection.execute(statement, {"key": key})).all()
+            async with asyncio.timeout(READ_SECONDS):
+                return await self._execute_afresh(statement, key)
         except TimeoutError:
             raise Unreadable("PostgreSQL does not answer in time") from None
         except (SQLAlchemyError, OSError) as error:
             kind = type(error.orig if isinstance(error, DBAPIError) else error).__name__
             raise Unreadable(f"PostgreSQL cannot be read ({kind})") from error
+
+    async def _execute_afresh(self, statement: Any, key: str) -> Sequence[Row[Any]]:
+        """Read, once more if the connection is from before a restart of PostgreSQL.
+
+        The first such failure makes the pool throw all connections of that time away.
+        """
+        try:
+            return await self._execute(statement, key)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        return await self._execute(statement, key)
+
+    async def _execute(self, statement: Any, key: str) -> Sequence[Row[Any]]:
+        async with self._engine.connect() as connection:
+            return (await connection.execute(statement, {"key": key})).all()

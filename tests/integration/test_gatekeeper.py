@@ -62,13 +62,14 @@ class Keeper:
         shown = [(name.encode(), value) for name, value in headers.items()]
 
         async def run() -> list[Any]:
-            async with self._client(tokens) as client:
+            async with self.client(tokens) as client:
                 return await asyncio.gather(*(client.get(p, headers=shown) for p in paths))
 
         return asyncio.run(run())
 
     @asynccontextmanager
-    async def _client(self, tokens: tuple[str, ...]) -> AsyncIterator[httpx.AsyncClient]:
+    async def client(self, tokens: tuple[str, ...] = ()) -> AsyncIterator[httpx.AsyncClient]:
+        """Provide a client of the app, whose pool lives as long."""
         engine = make_engine(self.settings)
         metrics = GatekeeperMetrics(CollectorRegistry())
         app = build_app(Reader(engine, self.plans, lambda: NOW), self.plans, tokens, metrics)
@@ -251,3 +252,24 @@ def test_more_callers_than_connections_are_all_answered(keeper: Keeper) -> None:
     keeper.add("cus_1", ("sub_1", "active", "pro", LATER, None))
     answers = keeper.get(*[path_of("cus_1")] * 100)
     assert {answer.status_code for answer in answers} == {200}
+
+
+def test_connections_from_before_a_restart_cost_nobody_an_answer(keeper: Keeper) -> None:
+    """A restarted PostgreSQL leaves dead connections in the pool: they are replaced unseen."""
+    keeper.add("cus_1", ("sub_1", "active", "pro", None, None))
+    paths = [path_of("cus_1")] * 16
+
+    async def run() -> list[int]:
+        async with keeper.client() as client:
+            before = await asyncio.gather(*map(client.get, paths))
+            with psycopg.connect(keeper.url, autocommit=True) as connection:
+                ended = connection.execute(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE "
+                    "application_name = 'hookline-gatekeeper' AND datname = current_database()"
+                ).fetchone()
+            assert ended is not None
+            assert ended[0] > 1
+            after = await asyncio.gather(*map(client.get, paths))
+            return [answer.status_code for answer in (*before, *after)]
+
+    assert set(asyncio.run(run())) == {200}
