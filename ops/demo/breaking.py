@@ -35,10 +35,14 @@ class Outage:
     is_mended: bool
 
 
-def check_breakable(deployment: Deployment, part: str) -> None:
-    """Raise UsageError unless this part runs under an `up` whose folder we know."""
+def check_part(part: str) -> None:
+    """Raise UsageError for a part that cannot be broken."""
     if part not in PARTS:
         raise UsageError(f"--break {part}: say {', '.join(PARTS)}")
+
+
+def check_breakable(deployment: Deployment, part: str) -> None:
+    """Raise UsageError unless this part runs under an `up` whose folder we know."""
     if deployment.folder is None or running_pid(deployment.folder, PARTS[part]) is None:
         raise UsageError(
             f"--break {part}: it is not run by `hookline up` here, so nobody would start it again"

@@ -66,12 +66,17 @@ class Report:
         }
 
 
-def write_json(report: Report, path: Path) -> None:
-    """Write the report to a file; raises UsageError."""
+def require_writable(path: Path) -> None:
+    """Raise UsageError if the report could not be written in the end."""
     try:
-        path.write_text(json.dumps(report.to_document(), indent=2) + "\n", encoding="utf-8")
+        path.open("a").close()
     except OSError as error:
         raise UsageError(f"--json {path}: cannot be written: {error.strerror}") from None
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Write the report to a file."""
+    path.write_text(json.dumps(report.to_document(), indent=2) + "\n", encoding="utf-8")
 
 
 def print_report(console: Console, report: Report) -> None:
@@ -80,6 +85,7 @@ def print_report(console: Console, report: Report) -> None:
     for name, value in _lines(report):
         table.add_row(name, value)
     console.print(table)
+    console.print(f"the same again: hookline demo {report.repeat}")
     if not report.mismatches:
         console.print("every subscription, customer and answer is as it must be", style="green")
         return

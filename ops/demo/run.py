@@ -16,10 +16,10 @@ from sqlalchemy import Engine, text
 
 from consumer.storage.engine import make_engine
 from ops.delivery import Delivery
-from ops.demo.breaking import KILLS, Outage, break_part, check_breakable
+from ops.demo.breaking import KILLS, Outage, break_part, check_breakable, check_part
 from ops.demo.counters import Counted, Counters, count_between, read_counters
 from ops.demo.deployment import Deployment, find_or_start
-from ops.demo.report import Delay, Report, print_report, write_json
+from ops.demo.report import Delay, Report, print_report, require_writable, write_json
 from ops.demo.verify import Mismatch, Sent, check_answers, check_events, check_rows
 from ops.demo.watch import Applied, View
 from ops.embedded.ports import HOST
@@ -65,6 +65,10 @@ def run_demo(options: Options) -> int:
 
     Raises UsageError, SettingsError or EmbeddedError before anything is sent.
     """
+    if options.broken is not None:
+        check_part(options.broken)
+    if options.json_file is not None:
+        require_writable(options.json_file)
     console = Console(highlight=False, soft_wrap=True)
 
     def say(line: str) -> None:

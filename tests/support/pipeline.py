@@ -23,6 +23,10 @@ default = "starter"
 [prices]
 price_pro = "pro"
 price_ent = "enterprise"
+[lookup_keys]
+starter_monthly = "starter"
+pro_monthly = "pro"
+enterprise_monthly = "enterprise"
 """
 
 

@@ -1,0 +1,327 @@
+"""The demo: it finds nothing where nothing is wrong, and names what is, customer by customer."""
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import Engine, text
+
+from consumer.storage.engine import make_engine
+from ops.demo.breaking import PARTS
+from ops.demo.counters import count_between, read_counters
+from ops.demo.verify import Mismatch, Sent, check_answers, check_rows, find_missing
+from ops.embedded.ports import free_ports, is_free
+from ops.embedded.processes import Process, running_pid
+from ops.embedded.stack import is_in_use
+from ops.simulate import Traffic, simulate
+from ops.simulator.history import History
+from ops.simulator.truth import CustomerTruth
+from ops.up import own_command
+from schemas.settings import DatabaseSettings
+from support.pipeline import Pipeline, recorded
+from support.polling import eventually
+
+GRACE = 24 * 3600
+OWN_STACK = os.environ.get("HOOKLINE_TEST_STACK", "embedded") == "embedded"
+PORTS = (
+    "HOOKLINE_EMBEDDED_KAFKA_PORT", "HOOKLINE_EMBEDDED_CONTROLLER_PORT",
+    "HOOKLINE_EMBEDDED_POSTGRES_PORT", "HOOKLINE_EMBEDDED_VALKEY_PORT", "HOOKLINE_INGEST_PORT",
+    "HOOKLINE_INGEST_ADMIN_PORT", "HOOKLINE_GATEKEEPER_PORT", "HOOKLINE_GATEKEEPER_ADMIN_PORT",
+)  # fmt: skip
+TRAFFIC = Traffic.choose(customers=40, seed="demo", end="2026-11-01", shape="both", duplicates=0.3)
+
+
+def engine_of(pipeline: Pipeline) -> Engine:
+    """Return an engine on the deployment's database."""
+    url = SecretStr(pipeline.variables["HOOKLINE_DATABASE_URL"])
+    return make_engine(DatabaseSettings(database_url=url), "test")
+
+
+def mismatches(pipeline: Pipeline, truths: list[CustomerTruth]) -> list[Mismatch]:
+    """Hold a deployment against what is true."""
+    with engine_of(pipeline).connect() as connection:
+        found = list(check_rows(connection, truths, GRACE))
+    url = pipeline.variables["HOOKLINE_GATEKEEPER_URL"]
+    return found + asyncio.run(check_answers(url, None, truths, GRACE))
+
+
+@pytest.fixture
+def simulated(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Pipeline, list[History]]:
+    """Provide a deployment that has applied a simulated load."""
+    pipeline.start("ingest", "consumer-1", "consumer-2", "gatekeeper")
+    for name in ("HOOKLINE_INGEST_URL", "HOOKLINE_WEBHOOK_SECRETS"):
+        monkeypatch.setenv(name, pipeline.variables[name])
+    ports = [pipeline.members[f"consumer-{n}"].port for n in (1, 2)]
+    before = read_counters(ports)
+    ledger = tmp_path / "ledger.jsonl"
+    assert simulate(TRAFFIC, ledger) == 0
+    histories = list(TRAFFIC.world.histories(TRAFFIC.customers))
+    events = {event.id for history in histories for event in history.events}
+    eventually(lambda: recorded(pipeline) == len(events), what="applying all events")
+
+    # What was answered 200 stands in the ledger, and each delivery was applied or dropped.
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    assert {line["event"] for line in lines} == events
+
+    def is_counted() -> bool:
+        """Tell whether the consumers have counted every delivery."""
+        counted = count_between(before, read_counters(ports))
+        assert counted is not None
+        return (counted.recorded, counted.dropped) == (len(events), len(lines) - len(events))
+
+    eventually(is_counted, what="counting each delivery once")
+    return pipeline, histories
+
+
+PLANTED = (
+    ("UPDATE subscriptions SET status = 'paused' WHERE subscription_id = :sub", "status is paused"),
+    ("UPDATE subscriptions SET tier = 'gold' WHERE subscription_id = :sub", "tier is gold"),
+    ("UPDATE subscriptions SET prices = '{}' WHERE subscription_id = :sub", "prices is ()"),
+    (
+        "UPDATE subscriptions SET grace_until = '2026-01-01Z' WHERE subscription_id = :sub",
+        "grace_until is 1767225600",
+    ),
+    (
+        (
+            "UPDATE subscriptions SET cancel_at_period_end = NOT cancel_at_period_end "
+            "WHERE subscription_id = :sub"
+        ),
+        "cancel_at_period_end is",
+    ),
+    ("DELETE FROM subscriptions WHERE subscription_id = :sub", "has no row"),
+    (
+        (
+            "INSERT INTO subscriptions SELECT 'sub_x', customer_id, status, tier, prices, "
+            "cancel_at_period_end, cancel_at, current_period_end, latest_invoice, grace_until, "
+            "ambiguous, facts, version FROM subscriptions WHERE subscription_id = :sub"
+        ),
+        "sub_x is made up",
+    ),
+    ("UPDATE customers SET reference = 'x' WHERE customer_id = :customer", "reference is x"),
+    (
+        (
+            "INSERT INTO billing_audit (event_id, customer_id, subscription_id, action, "
+            "event_created_at) SELECT 'evt_x', customer_id, subscription_id, action, now() "
+            "FROM billing_audit WHERE subscription_id = :sub AND action = 'subscription_started'"
+        ),
+        "subscription_started stands 2 times",
+    ),
+    (
+        (
+            "INSERT INTO billing_audit (event_id, customer_id, subscription_id, action, "
+            "event_created_at) SELECT event_id, customer_id, subscription_id, action, now() "
+            "FROM billing_audit WHERE customer_id = :customer"
+        ),
+        "had its effect 2 times",
+    ),
+    (
+        (
+            "INSERT INTO dead_letters (event_id, customer_id, reason, error, topic, partition, "
+            "kafka_offset, headers) VALUES ('evt_x', :customer, 'handler', 'x', 't', 0, 0, '[]')"
+        ),
+        "evt_x is a dead letter (handler: x)",
+    ),
+)
+"""What is changed behind everybody's back, and what the comparison must say of it."""
+
+
+def test_a_right_outcome_matches_and_each_planted_difference_is_named(
+    simulated: tuple[Pipeline, list[History]],
+) -> None:
+    """Nothing mismatches after real traffic; every kind of wrong is told with its customer."""
+    pipeline, histories = simulated
+    truths = [history.truth for history in histories]
+    assert mismatches(pipeline, truths) == []
+
+    victims = truths[: len(PLANTED)]
+    with engine_of(pipeline).begin() as connection:
+        for victim, (statement, _) in zip(victims, PLANTED, strict=True):
+            sub = victim.subscriptions[0].subscription_id
+            values = {"customer": victim.customer_id, "sub": sub}
+            used = {name: value for name, value in values.items() if f":{name}" in statement}
+            assert connection.execute(text(statement), used).rowcount > 0, statement
+    found = mismatches(pipeline, truths)
+    for victim, (_, words) in zip(victims, PLANTED, strict=True):
+        assert any(m.customer == victim.customer_id and words in m.what for m in found), words
+    assert {mismatch.customer for mismatch in found} == {victim.customer_id for victim in victims}
+
+
+def test_a_lost_event_is_found(simulated: tuple[Pipeline, list[History]]) -> None:
+    """An event that was accepted and does not stand recorded is named, and no other."""
+    pipeline, histories = simulated
+    events = {
+        event.id: Sent(history.truth.customer_id, datetime.fromtimestamp(event.created, UTC))
+        for history in histories
+        for event in history.events
+    }
+    lost = histories[3].events[2].id
+    with engine_of(pipeline).begin() as connection:
+        assert find_missing(connection, events) == set()
+        connection.execute(
+            text("DELETE FROM webhook_events WHERE event_id = :lost"), {"lost": lost}
+        )
+        assert find_missing(connection, events) == {lost}
+
+
+@pytest.mark.parametrize("field", ["tier", "status", "unpaid_since"])
+def test_a_wrong_answer_of_the_gatekeeper_is_named(
+    simulated: tuple[Pipeline, list[History]], field: str
+) -> None:
+    """An answer that differs from the truth in any part is a mismatch."""
+    pipeline, histories = simulated
+    truth = next(h.truth for h in histories if len(h.truth.subscriptions) == 1
+                 and h.truth.subscriptions[0].status == "active")  # fmt: skip
+    other: dict[str, Any] = {"tier": "pro", "status": "past_due", "unpaid_since": 5}
+    if truth.subscriptions[0].tier == "pro":
+        other["tier"] = "enterprise"
+    wrong = replace(
+        truth, subscriptions=(replace(truth.subscriptions[0], **{field: other[field]}),)
+    )
+    url = pipeline.variables["HOOKLINE_GATEKEEPER_URL"]
+    assert asyncio.run(check_answers(url, None, [truth], GRACE)) == []
+    found = asyncio.run(check_answers(url, None, [wrong], GRACE))
+    assert {mismatch.customer for mismatch in found} == {truth.customer_id}
+
+
+# --- the command itself, on servers of its own
+
+
+@pytest.fixture(scope="module")
+def own_environment() -> dict[str, str]:
+    """Provide ports of our own for everything that `up` runs."""
+    return {**os.environ, **free_ports_of_up(), "COLUMNS": "100"}
+
+
+def free_ports_of_up() -> dict[str, str]:
+    """Return settings that move everything to ports that nobody uses."""
+    found = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
+    return found | {"HOOKLINE_CONSUMER_ADMIN_PORT": str(two_free_ports())}
+
+
+def two_free_ports() -> int:
+    """Return the first of two neighbouring free ports, for two consumers."""
+    while True:
+        (port,) = free_ports(1)
+        if port < 65000 and is_free(port + 1):
+            return port
+
+
+def demo(
+    data_dir: Path, environment: dict[str, str], *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the demo to its end."""
+    command = [*own_command(), "demo", "--data-dir", str(data_dir), "--no-stay", *arguments]
+    return subprocess.run(  # noqa: S603 - our own command line
+        command, env=environment, capture_output=True, text=True, timeout=170, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def own_up(
+    tmp_path_factory: pytest.TempPathFactory, own_environment: dict[str, str]
+) -> Iterator[Path]:
+    """Provide the folder of an `up` that runs."""
+    folder = tmp_path_factory.mktemp("up") / "data"
+    process = Process("up", folder, environment=own_environment)
+    process.start([*own_command(), "up", "--data-dir", str(folder)])
+    process.wait_ready(lambda: "ready after" in process.log.read_text(), 90)
+    yield folder
+    process.stop()
+
+
+@pytest.mark.skipif(not OWN_STACK, reason="runs an up of its own")
+@pytest.mark.parametrize("part", [None, *PARTS])
+def test_demo_matches_whatever_is_broken(
+    own_up: Path, own_environment: dict[str, str], tmp_path: Path, part: str | None
+) -> None:
+    """Each part killed three times under load: nothing lost, doubled or wrong, and exit 0."""
+    report = tmp_path / "report.json"
+    options = ["--customers", "60", "--json", str(report)]
+    found = demo(own_up, own_environment, *options, *(["--break", part] if part else []))
+    assert found.returncode == 0, found.stdout + found.stderr
+    document = json.loads(report.read_text())
+    assert document["mismatches"] == 0
+    assert document["details"] == []
+    assert document["deliveries"] == document["events"] + document["duplicates"]
+    assert document["answers"]["200"] == document["deliveries"]
+    assert document["applied"] == document["events"]
+    assert sum(document["customers_by_tier"].values()) == document["customers"] == 60
+    assert document["events_per_second"] > 0
+    delay = document["receipt_to_commit_seconds"]
+    assert 0 < delay["p50"] <= delay["p95"] <= delay["p99"]
+    if part is None:
+        assert document["outage"] is None
+        assert document["dropped_duplicates"] == document["duplicates"] > 0
+    else:
+        assert document["outage"]["kills"] == 3
+        assert document["outage"]["is_mended"]
+    assert running_pid(own_up, "kafka") is not None
+
+
+@pytest.mark.skipif(not OWN_STACK, reason="runs an up of its own")
+def test_demo_sent_again_changes_nothing(own_up: Path, own_environment: dict[str, str]) -> None:
+    """The options that a run prints send the same bytes: all known, and still all right."""
+    first = demo(own_up, own_environment, "--customers", "20")
+    repeat = first.stdout.split("the same again: hookline demo ")[1].splitlines()[0]
+    again = demo(own_up, own_environment, *repeat.split())
+    assert (first.returncode, again.returncode) == (0, 0), again.stdout + again.stderr
+    assert "nothing was new" in again.stdout
+
+
+@pytest.mark.skipif(not OWN_STACK, reason="runs an up of its own")
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--break", "postgresql"], "--break postgresql: say redis, consumer, postgres, kafka"),
+        (["--json", "no/such/folder/file"], "--json no/such/folder/file: cannot be written"),
+    ],
+)
+def test_demo_refuses_in_a_sentence(
+    own_up: Path, own_environment: dict[str, str], arguments: list[str], sentence: str
+) -> None:
+    """What was asked and cannot be done is said before anything is sent, with exit 2."""
+    found = demo(own_up, own_environment, *arguments)
+    assert found.returncode == 2
+    assert sentence in found.stderr
+    assert "deliveries" not in found.stdout
+
+
+BROKEN = {
+    "apply on arrival instead of merging": """
+import consumer.fold
+consumer.fold.merge = lambda known, new: new
+""",
+    "skip the dedup": """
+import consumer.batch
+consumer.batch.backed_marks = lambda marks, positions: set()
+consumer.batch.find_recorded = lambda connection, created: {}
+""",
+}
+
+
+@pytest.mark.skipif(not OWN_STACK, reason="runs an up of its own")
+@pytest.mark.parametrize("name", list(BROKEN))
+def test_demo_names_the_customers_where_the_code_is_broken(
+    tmp_path: Path, own_environment: dict[str, str], name: str
+) -> None:
+    """A consumer that does it wrong makes the demo exit 1; it stops all that it started."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "sitecustomize.py").write_text(BROKEN[name])
+    code = {"PYTHONPATH": str(tmp_path / "code")}
+    environment = own_environment | free_ports_of_up() | code
+    found = demo(tmp_path / "data", environment, "--customers", "20")
+    assert found.returncode == 1, found.stdout + found.stderr
+    assert re.search(r"mismatches of \d+ customers", found.stdout)
+    assert "  cus_sim" in found.stdout
+    assert not is_in_use(tmp_path / "data")
