@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+COMPILE := uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url
 
 .PHONY: help install up demo test check prove lock clean
 
@@ -38,8 +39,9 @@ prove: $(STAMP) ## Run the laws of ordering on many more histories (a minute)
 	@HOOKLINE_PROVE=1 $(BIN)/python -m pytest tests/property $(ARGS)
 
 lock: ## Pin the newest versions that pyproject.toml allows (for maintainers; needs uv)
-	uv pip compile --universal --upgrade --generate-hashes --no-annotate --no-header --no-emit-index-url \
-	  --all-extras pyproject.toml -o requirements.lock
+	$(COMPILE) --upgrade --all-extras pyproject.toml -o requirements.lock
+	$(COMPILE) -c requirements.lock pyproject.toml -o ops/docker/requirements.lock
+	echo 'hatchling>=1.27' | $(COMPILE) -c requirements.lock - -o ops/docker/build.lock
 
 clean: ## Remove the virtual environment, caches and the data of `make up`
 	rm -rf .venv .hookline .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
