@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 COMPILE := uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url
 
-.PHONY: help install up demo test check prove lock clean
+.PHONY: help install up demo test check prove secrets lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ check: $(STAMP) ## Lint, format, types, import directions
 
 prove: $(STAMP) ## Run the laws of ordering on many more histories (a minute)
 	@HOOKLINE_PROVE=1 $(BIN)/python -m pytest tests/property $(ARGS)
+
+secrets: ## Make the secrets that docker-compose.yml names, once
+	@ops/docker/secrets.sh
 
 lock: ## Pin the newest versions that pyproject.toml allows (for maintainers; needs uv)
 	$(COMPILE) --upgrade --all-extras pyproject.toml -o requirements.lock
