@@ -8,7 +8,7 @@ sticks.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from consumer.billing.facts import NO_FACTS, Fact, FactSet, decode_facts, encode_facts
 from consumer.billing.handlers import Reading
@@ -100,7 +100,7 @@ class Fold:
         """Return all that is to be written; call it once, after the last event."""
         changes = self._changes
         for subscription_id in sorted(self._changed_subscriptions):
-            changes.subscriptions.append(_subscription_row(self._subscriptions[subscription_id]))
+            changes.subscriptions.append(subscription_row(self._subscriptions[subscription_id]))
         for customer_id in sorted(self._changed_customers):
             changes.customers.append(asdict(self._customers[customer_id]))
         changes.changed_customers = sorted(self._changed_customers)
@@ -111,7 +111,7 @@ class Fold:
     def _decide(self, incoming: Incoming) -> _Step:
         reading, customer = incoming.reading, self._customers.get(incoming.customer or "")
         linked = _link_reference(customer, incoming)
-        entries = _linked_entries(customer, linked)
+        entries = linked_entries(customer, linked)
         if reading.fact is None or reading.subscription is None or customer is None:
             outcome, why = ("applied", None) if linked else ("ignored", reading.why_none)
             return _Step(outcome, why, customer=linked, audit=entries)
@@ -211,9 +211,10 @@ def _link_reference(customer: StoredCustomer | None, incoming: Incoming) -> Stor
     )
 
 
-def _linked_entries(
+def linked_entries(
     before: StoredCustomer | None, after: StoredCustomer | None
 ) -> tuple[AuditEntry, ...]:
+    """Return the audit entry of a reference that changed, if it did."""
     if before is None or after is None or before.reference == after.reference:
         return ()
     old, new = {"reference": before.reference}, {"reference": after.reference}
@@ -242,7 +243,8 @@ def _event_row(
     }
 
 
-def _subscription_row(subscription: Subscription) -> Row:
+def subscription_row(subscription: Subscription) -> Row:
+    """Return the row that stands for a subscription; it has a projection."""
     assert subscription.projection is not None  # noqa: S101 - for the type checker
     row = subscription.projection.row
     return {
@@ -263,14 +265,30 @@ def _subscription_row(subscription: Subscription) -> Row:
 
 
 def _audit_row(incoming: Incoming, entry: AuditEntry) -> Row:
+    return audit_row(
+        entry,
+        event_id=incoming.event.id,
+        customer=incoming.customer,
+        subscription=incoming.reading.subscription,
+        created=incoming.created_at,
+    )
+
+
+def audit_row(
+    entry: AuditEntry,
+    *,
+    event_id: str,
+    customer: str | None,
+    subscription: str | None,
+    created: datetime,
+) -> Row:
+    """Return the row of an audit entry; a reference belongs to the customer alone."""
     return {
-        "event_id": incoming.event.id,
-        "customer_id": incoming.customer,
-        "subscription_id": None
-        if entry.action == "reference_linked"
-        else incoming.reading.subscription,
+        "event_id": event_id,
+        "customer_id": customer,
+        "subscription_id": None if entry.action == "reference_linked" else subscription,
         "action": entry.action,
         "before": json.dumps(entry.before),
         "after": json.dumps(entry.after),
-        "event_created_at": incoming.created_at,
+        "event_created_at": created,
     }

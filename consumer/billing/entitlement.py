@@ -1,8 +1,9 @@
 """What a customer may use at `now`: the only place where a clock reading enters; pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Protocol
+from enum import StrEnum
+from typing import Protocol, TypeVar
 
 from consumer.billing.facts import ENDED
 from schemas.entitlement import Entitlement
@@ -35,6 +36,24 @@ class Owned(Protocol):
         """UTC."""
 
 
+R = TypeVar("R", bound=Owned)
+
+
+class Outranked(StrEnum):
+    """Why a subscription is not the one that decides a customer's answer."""
+
+    NOT_ENTITLED = "not_entitled"
+    """It gives no access, and another one does."""
+    ENDED = "ended"
+    """It has ended, and another one has not."""
+    LOWER_TIER = "lower_tier"
+    """Its tier is lower."""
+    EARLIER_PERIOD_END = "earlier_period_end"
+    """The tier is the same, and its period ends earlier."""
+    LESSER_ID = "lesser_id"
+    """All else is equal, so the id decides: the same everywhere."""
+
+
 def is_entitled(row: Owned, now: datetime) -> bool:
     """Tell whether one subscription gives access at `now`.
 
@@ -45,18 +64,41 @@ def is_entitled(row: Owned, now: datetime) -> bool:
     return row.status == "past_due" and row.grace_until is not None and now < row.grace_until
 
 
+def find_deciding(rows: Iterable[R], now: datetime, plans: Plans) -> R | None:
+    """Return the subscription whose status and grace the answer shows; None without any.
+
+    The highest tier, then the latest period end, then the greatest id: among the entitled, else
+    among those not ended, else among all.
+    """
+    rows = list(rows)
+    entitled = [row for row in rows if is_entitled(row, now)]
+    not_ended = [row for row in rows if row.status not in ENDED]
+    return max(entitled or not_ended or rows, key=lambda row: _order(row, plans), default=None)
+
+
+def why_outranked(row: Owned, deciding: Owned, now: datetime, plans: Plans) -> Outranked:
+    """Say why a subscription other than the deciding one does not decide."""
+    if is_entitled(deciding, now) and not is_entitled(row, now):
+        return Outranked.NOT_ENTITLED
+    if row.status in ENDED and deciding.status not in ENDED:
+        return Outranked.ENDED
+    mine, its = _order(row, plans), _order(deciding, plans)
+    if mine[0] != its[0]:
+        return Outranked.LOWER_TIER
+    return Outranked.EARLIER_PERIOD_END if mine[1] != its[1] else Outranked.LESSER_ID
+
+
 def entitle(
     customer: str, rows: Iterable[Owned], now: datetime, plans: Plans, *, version: int
 ) -> Entitlement:
     """Return a customer's answer at `now`, from all rows of the customer."""
     rows = list(rows)
-    entitled = [row for row in rows if is_entitled(row, now)]
-    not_ended = [row for row in rows if row.status not in ENDED]
-    deciding = _highest(entitled or not_ended or rows, plans)
+    deciding = find_deciding(rows, now, plans)
+    entitled = deciding is not None and is_entitled(deciding, now)
     return Entitlement(
         customer=customer,
         tier=deciding.tier if deciding and entitled else plans.default,
-        entitled=bool(entitled),
+        entitled=entitled,
         status=deciding.status if deciding else None,
         grace_until=deciding.grace_until if deciding else None,
         valid_until=_next_edge(rows, now),
@@ -64,16 +106,8 @@ def entitle(
     )
 
 
-def _highest(rows: Sequence[Owned], plans: Plans) -> Owned | None:
-    return max(
-        rows,
-        key=lambda row: (
-            plans.rank(row.tier),
-            row.current_period_end or _EARLIEST,
-            row.subscription_id,
-        ),
-        default=None,
-    )
+def _order(row: Owned, plans: Plans) -> tuple[int, datetime, str]:
+    return plans.rank(row.tier), row.current_period_end or _EARLIEST, row.subscription_id
 
 
 def _next_edge(rows: Iterable[Owned], now: datetime) -> datetime | None:

@@ -47,10 +47,16 @@ def audit_changes(
     before: Row | None, after: Row, fact: Fact, known: FactSet, merged: FactSet
 ) -> list[AuditEntry]:
     """Return the entries of one event, in the order in which an administrator reads them."""
-    entries = _beginnings(after) if before is None else _changes(before, after)
+    entries = audit_rows(before, after)
     if _is_new_failure(fact, known, merged):
         assert isinstance(fact, Invoice)  # noqa: S101 - for the type checker
         entries.insert(0, AuditEntry("payment_failed", {}, {"invoice": fact.invoice}))
+    return entries
+
+
+def audit_rows(before: Row | None, after: Row) -> list[AuditEntry]:
+    """Return the entries that two rows alone tell, whatever made the second of the first."""
+    entries = _beginnings(after) if before is None else _changes(before, after)
     return entries + _grace_changes(before.grace_until if before else None, after.grace_until)
 
 

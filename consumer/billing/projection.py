@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 
 from msgspec.structs import replace
 
@@ -40,11 +41,26 @@ class Row:
     ambiguous: bool
 
 
+class Rule(StrEnum):
+    """Every rule that can decide something; P4 stands where no snapshot is known."""
+
+    ENDED = "P1_ended"
+    LATEST_SNAPSHOT = "P2_latest_snapshot"
+    JUDGED_INVOICE = "P3_judged_invoice"
+    INVOICE_PRICES = "P4_invoice_prices"
+    SETTLED_CHECKOUT = "P5_settled_checkout"
+    PAID = "P6_paid"
+    FAILED = "P7_failed"
+    GRACE = "P8_grace"
+    MAPPED_TIER = "P9_mapped_tier"
+    UNMAPPED_TIER = "P9_unmapped_tier"
+
+
 @dataclass(frozen=True, slots=True)
 class Reason:
     """A rule that decided something, and the event ids of the facts it decided by."""
 
-    rule: str
+    rule: Rule
     facts: tuple[str, ...]
 
 
@@ -64,7 +80,7 @@ def project(facts: FactSet, plans: Plans, grace: timedelta) -> Projection:
     checkout = next((fact for fact in facts if isinstance(fact, Checkout)), None)
     winner, ambiguous = _find_winner(fact for fact in facts if isinstance(fact, Snapshot))
     if winner is not None and winner.is_ended:
-        return _build(winner.after, plans, reasons=[Reason("P1_ended", (winner.id,))])
+        return _build(winner.after, plans, reasons=[Reason(Rule.ENDED, (winner.id,))])
     judged = _find_judged(winner, invoices)
     priced = None if winner else _find_priced(invoices)
     base = winner.after if winner else _base_without_snapshot(judged, priced)
@@ -74,7 +90,7 @@ def project(facts: FactSet, plans: Plans, grace: timedelta) -> Projection:
     if judged is not None and not judged.paid and status == "past_due":
         # From the invoice's first failure, which prune keeps: retries and replays cannot move it.
         grace_until = _moment(judged.at + int(grace.total_seconds()))
-        reasons.append(Reason("P8_grace", (judged.id,)))
+        reasons.append(Reason(Rule.GRACE, (judged.id,)))
     return _build(
         replace(base, status=status),
         plans,
@@ -91,11 +107,11 @@ def _explain_base(
     """Name the rules P2 to P4 that decided what the row starts from."""
     reasons = []
     if winner is not None:
-        reasons.append(Reason("P2_latest_snapshot", (winner.id,)))
+        reasons.append(Reason(Rule.LATEST_SNAPSHOT, (winner.id,)))
     if judged is not None:
-        reasons.append(Reason("P3_judged_invoice", (judged.id,)))
+        reasons.append(Reason(Rule.JUDGED_INVOICE, (judged.id,)))
     if priced is not None:
-        reasons.append(Reason("P4_invoice_prices", (priced.id,)))
+        reasons.append(Reason(Rule.INVOICE_PRICES, (priced.id,)))
     return reasons
 
 
@@ -109,13 +125,13 @@ def _decide_status(
     """Return the status after P5 to P7, and add each of them that changed it to `reasons`."""
     if checkout is not None and checkout.settled and status == "incomplete":
         status = checkout.says
-        reasons.append(Reason("P5_settled_checkout", (checkout.id,)))
+        reasons.append(Reason(Rule.SETTLED_CHECKOUT, (checkout.id,)))
     if judged is not None and _lifts(judged, status):
         status = "active"
-        reasons.append(Reason("P6_paid", (judged.id,)))
+        reasons.append(Reason(Rule.PAID, (judged.id,)))
     if judged is not None and _lowers(judged, status, winner):
         status = "past_due"
-        reasons.append(Reason("P7_failed", (judged.id,)))
+        reasons.append(Reason(Rule.FAILED, (judged.id,)))
     return status
 
 
@@ -211,7 +227,7 @@ def _build(
         grace_until=grace_until,
         ambiguous=ambiguous,
     )
-    reason = Reason("P9_mapped_tier" if mapped else "P9_unmapped_tier", ())
+    reason = Reason(Rule.MAPPED_TIER if mapped else Rule.UNMAPPED_TIER, ())
     return Projection(row, (*reasons, reason), judged.invoice if judged else None, mapped)
 
 

@@ -5,7 +5,13 @@ from datetime import datetime
 
 import pytest
 
-from consumer.billing.entitlement import entitle, is_entitled
+from consumer.billing.entitlement import (
+    Outranked,
+    entitle,
+    find_deciding,
+    is_entitled,
+    why_outranked,
+)
 from schemas.entitlement import Entitlement
 from support.billing import PLANS, after
 
@@ -91,6 +97,23 @@ def test_deciding_subscription(
         answer = entitle("cus_1", order, after(0), PLANS, version=3)
         assert (answer.tier, answer.entitled, answer.status) == (tier, entitled, status)
         assert (answer.customer, answer.version) == ("cus_1", 3)
+
+
+OUTRANKED: list[tuple[Owned, Owned, Outranked]] = [
+    (Owned("b", "unpaid", "enterprise"), Owned("a", "active"), Outranked.NOT_ENTITLED),
+    (Owned("b", "canceled", "enterprise"), Owned("a", "unpaid", "starter"), Outranked.ENDED),
+    (Owned("b", "active"), Owned("a", "active", "enterprise"), Outranked.LOWER_TIER),
+    (Owned("b", "active", current_period_end=after(1)),
+     Owned("a", "active", current_period_end=after(2)), Outranked.EARLIER_PERIOD_END),
+    (Owned("a", "active"), Owned("b", "active"), Outranked.LESSER_ID),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("other", "deciding", "why"), OUTRANKED)
+def test_who_does_not_decide_is_told_why(other: Owned, deciding: Owned, why: Outranked) -> None:
+    """The first key of the order that differs is the reason."""
+    assert find_deciding([other, deciding], after(0), PLANS) is deciding
+    assert why_outranked(other, deciding, after(0), PLANS) is why
 
 
 def test_valid_until_is_the_next_edge_of_any_subscription() -> None:
