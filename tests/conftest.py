@@ -17,7 +17,8 @@ from pydantic import SecretStr
 from ops.migrate import connect_for_migration, upgrade
 from schemas.settings import DatabaseSettings
 from schemas.topics import PARTITIONS, topic_config
-from support.pipeline import Pipeline, environment
+from support.bench import Bench
+from support.pipeline import PLANS_TEXT, Pipeline, environment
 from support.servers import NoServersError, Servers, provide
 
 _redis_numbers = itertools.count()
@@ -110,6 +111,17 @@ def pipeline(
     pipeline = Pipeline(tmp_path, variables)
     yield pipeline
     pipeline.stop()
+
+
+@pytest.fixture
+def bench(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Bench]:
+    """Provide a batch on a database and a Redis of the test's own."""
+    plans = tmp_path / "plans.toml"
+    plans.write_text(PLANS_TEXT)
+    found = Bench(database_url, redis_url, plans)
+    yield found
+    found.ledger.close()
+    found.redis.close()
 
 
 class _database:  # noqa: N801 - used as a function

@@ -1,124 +1,28 @@
 """A batch on real PostgreSQL and Redis: verdicts, splitting, positions, dedup, halting."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import redis
-from prometheus_client import CollectorRegistry
-from pydantic import SecretStr
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
 import consumer.decode
-from consumer.batch import Batch
 from consumer.billing.handlers import read_event
-from consumer.decode import Decoder
 from consumer.errors import Cause, Halt, Retry
-from consumer.records import Record
-from consumer.storage.bounded_redis import BoundedRedis, open_session
-from consumer.storage.engine import make_engine
-from consumer.storage.hints import Hints
-from consumer.storage.invalidation import Sweeper
-from consumer.storage.ledger import Ledger
-from consumer.storage.positions import Position, Positions
-from schemas.metrics import ConsumerMetrics
-from schemas.plans import load_plans
+from consumer.storage.positions import Position
 from schemas.redis_keys import mark_key
-from schemas.settings import DatabaseSettings
-from schemas.signature import sign
 from schemas.stripe_event import StripeEvent
-from support.pipeline import PLANS_TEXT, SECRET
-from support.stripe import DAY, T0, Json, body, event, invoice, subscription
-
-TOPIC = "stripe.events"
-START = {0: Position(0, "topic-id", 0)}
-
-
-class Bench:
-    """A batch with real storage, fed with records made here."""
-
-    def __init__(self, database_url: str, redis_url: str, plans_file: Path) -> None:
-        self.url = database_url
-        self.registry = CollectorRegistry()
-        metrics = ConsumerMetrics(self.registry)
-        self.engine: Engine = make_engine(
-            DatabaseSettings(database_url=SecretStr(database_url)), "test"
-        )
-        self.ledger = Ledger(self.engine)
-        self.redis = BoundedRedis(partial(open_session, redis_url), metrics.redis)
-        self.positions = Positions("group", TOPIC)
-        self.sweeper = Sweeper(self.redis)
-        self.batch = Batch(
-            decoder=Decoder([SECRET]),
-            hints=Hints(self.redis),
-            ledger=self.ledger,
-            positions=self.positions,
-            sweeper=self.sweeper,
-            plans=load_plans(plans_file),
-            grace=timedelta(hours=24),
-            metrics=metrics,
-            now=lambda: datetime.now(UTC),
-        )
-        with self.ledger.transaction() as connection:
-            self.positions.insert(connection, list(START.values()))
-
-    def apply(
-        self, documents: list[Json], at: Mapping[int, Position] = START
-    ) -> dict[int, Position]:
-        """Apply events as the records from a position on."""
-        return self.batch.apply(records(documents, at[0].next_offset), at)
-
-    def query(self, statement: str) -> list[Any]:
-        """Ask the database."""
-        with psycopg.connect(self.url) as connection:
-            return connection.execute(statement).fetchall()
-
-    def outcomes(self) -> dict[str, tuple[str, str | None]]:
-        """Return what became of each event."""
-        rows = self.query("SELECT event_id, outcome, reason FROM webhook_events")
-        return {row[0]: (row[1], row[2]) for row in rows}
-
-    def counted(self, name: str, **labels: str) -> float:
-        """Return a metric's value."""
-        return self.registry.get_sample_value(name, labels) or 0
-
-
-def records(documents: list[Json], first: int = 0, secret: str = SECRET) -> list[Record]:
-    """Return signed records of partition 0."""
-    return [
-        Record(
-            TOPIC,
-            0,
-            first + n,
-            document["data"]["object"].get("customer", "").encode() or None,
-            body(document),
-            datetime.now(UTC),
-            [("hookline_signature", sign(body(document), secret, T0).encode())],
-        )
-        for n, document in enumerate(documents)
-    ]
+from support.bench import START, Bench, records
+from support.stripe import DAY, Json, event, invoice, subscription
 
 
 def start_of(number: int, **fields: Any) -> Json:
     """Return the beginning of one customer's subscription."""
     own = {"id": f"sub_{number}", "customer": f"cus_{number}"} | fields
     return event("customer.subscription.created", subscription(**own), id=f"evt_{number}")
-
-
-@pytest.fixture
-def bench(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Bench]:
-    """Provide a batch on a database and a Redis of the test's own."""
-    plans = tmp_path / "plans.toml"
-    plans.write_text(PLANS_TEXT)
-    found = Bench(database_url, redis_url, plans)
-    yield found
-    found.ledger.close()
-    found.redis.close()
 
 
 def raising_for(is_bad: Callable[[StripeEvent], bool]) -> Callable[[StripeEvent], Any]:
