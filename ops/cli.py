@@ -17,6 +17,7 @@ from schemas.settings import (
     IngestSettings,
     MigrateSettings,
     ProcessSettings,
+    RecallSettings,
     S,
     SettingsError,
     load,
@@ -201,6 +202,25 @@ def demo(
     )
     stay = sys.stdout.isatty() if stay is None else stay
     raise typer.Exit(run_demo(Options(traffic, data_dir, broken, json_file, stay)))
+
+
+@app.command()
+def recompute(
+    *,
+    customer: Annotated[
+        str | None, typer.Option(help="Only this customer; all without.", metavar="ID")
+    ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Write what differs, under the locks of a batch.")
+    ] = False,
+) -> None:
+    """Fold the recorded events again and show every difference from the stored rows.
+
+    Exit code 0: nothing differs, or --apply mended all of it. 3: something differs.
+    """
+    from ops.recompute import run  # noqa: PLC0415 - the servers need no repair
+
+    raise typer.Exit(run(_load(RecallSettings, "recompute"), customer=customer, apply=apply))
 
 
 @app.command()

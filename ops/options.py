@@ -15,6 +15,7 @@ from schemas.settings import (
     IngestSettings,
     MigrateSettings,
     ProcessSettings,
+    RecallSettings,
     holds_secret,
 )
 
@@ -23,6 +24,8 @@ PROCESSES: dict[str, type[ProcessSettings]] = {
     "consume": ConsumerSettings,
     "gatekeeper": GatekeeperSettings,
     "migrate": MigrateSettings,
+    "recompute": RecallSettings,
+    "explain": RecallSettings,
 }
 
 

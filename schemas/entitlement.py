@@ -1,9 +1,13 @@
 """The document that applications read: what a customer may use at a moment; pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
+
+CUSTOMER_ID = re.compile(r"cus_[A-Za-z0-9]{1,251}", re.ASCII)
+"""What the id of a customer looks like, whoever is asked about one."""
 
 Source = Literal["cache", "database"]
 

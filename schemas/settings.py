@@ -185,6 +185,19 @@ class PlansSettings(ProcessSettings):
     ]
 
 
+class GraceSettings(ProcessSettings):
+    """How long access outlives a failed payment."""
+
+    grace_hours: Annotated[
+        float,
+        Field(ge=0, le=24 * 90, description="access after an unpaid invoice's first failure"),
+    ] = 24
+
+
+class RecallSettings(DatabaseSettings, PlansSettings, GraceSettings):
+    """What `hookline recompute` and `hookline explain` need, which fold recorded events again."""
+
+
 class MigrateSettings(KafkaSettings, DatabaseSettings, PlansSettings):
     """What `hookline migrate` needs."""
 
@@ -222,7 +235,7 @@ class IngestSettings(KafkaSettings, SecretSettings):
 
 
 class ConsumerSettings(
-    KafkaSettings, DatabaseSettings, RedisSettings, PlansSettings, SecretSettings
+    KafkaSettings, DatabaseSettings, RedisSettings, PlansSettings, GraceSettings, SecretSettings
 ):
     """What `hookline consume` needs."""
 
@@ -234,10 +247,6 @@ class ConsumerSettings(
     kafka_group_instance_id: Annotated[
         str | None, Field(description="static membership: a name of its own for each process")
     ] = None
-    grace_hours: Annotated[
-        float,
-        Field(ge=0, le=24 * 90, description="access after an unpaid invoice's first failure"),
-    ] = 24
     verify_records: Annotated[
         bool, Field(description="check the signature that travels with each record")
     ] = True

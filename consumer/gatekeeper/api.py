@@ -1,7 +1,6 @@
 """The HTTP routes of the gatekeeper."""
 
 import hmac
-import re
 from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
@@ -12,13 +11,12 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from consumer.gatekeeper.reader import Reader, Unreadable
-from schemas.entitlement import Entitlement
+from schemas.entitlement import CUSTOMER_ID, Entitlement
 from schemas.metrics import GatekeeperMetrics
 from schemas.plans import Plans
 
 log = structlog.get_logger()
 
-CUSTOMER = re.compile(r"cus_[A-Za-z0-9]{1,251}", re.ASCII)
 MAX_REFERENCE = 500
 NO_STORE = {"cache-control": "no-store"}
 
@@ -32,7 +30,7 @@ def build_app(
 
     async def by_customer(request: Request) -> JSONResponse:
         customer = request.path_params["customer"]
-        if not CUSTOMER.fullmatch(customer):
+        if not CUSTOMER_ID.fullmatch(customer):
             return _error(400, "invalid_customer")
         return _entitlement(await reader.by_customer(customer))
 
