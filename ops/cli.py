@@ -224,6 +224,37 @@ def recompute(
 
 
 @app.command()
+def explain(
+    customer: Annotated[str, typer.Argument(help="A customer's id, cus_…", metavar="CUSTOMER")],
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask about another moment, ISO 8601, UTC if it names no zone: counts the events "
+            "that Stripe had created by then, however late they arrived.",
+            metavar="TIME",
+        ),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help="Show what would differ without this event; repeatable.", metavar="ID"),
+    ] = None,
+) -> None:
+    """Say in words what a customer may use, why, what comes next, and how it came to be.
+
+    Exit code 0, for a customer never seen as well; 2 for an id that is none, or an event that is
+    not recorded for this customer.
+    """
+    from ops.explain.command import run  # noqa: PLC0415 - the servers need no words
+
+    settings = _load(RecallSettings, "explain")
+    raise typer.Exit(
+        run(settings, customer=customer, as_of=as_of, without=without or (), as_json=json)
+    )
+
+
+@app.command()
 def version() -> None:
     """Print hookline's version."""
     typer.echo(installed_version("hookline"))

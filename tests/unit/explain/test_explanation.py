@@ -1,0 +1,292 @@
+"""An explanation: the same answer as the gatekeeper's, with its why, at any moment, without any."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from consumer.recall import recall
+from consumer.storage.history import OpenLetter, TrailEntry
+from ops.explain.command import parse_moment, require_events
+from ops.explain.document import to_document
+from ops.explain.dossier import Dossier
+from ops.explain.explanation import Explanation, explain
+from ops.explain.prospects import What
+from ops.explain.timeline import say_change
+from ops.explain.views import Question
+from ops.usage import UsageError, require_customer
+from support.billing import GRACE, PLANS, after
+from support.dossiers import dossier_of, stored_event
+from support.stripe import DAY, MONTH, T0, Json
+from unit.billing.happenings import FROM_ACTIVE, completed, created, deleted, failed, paid, updated
+
+OPENED = created("active", 1, latest_invoice="in_1")
+FAILURE = failed(100, "in_2", issued=T0 + 90)
+PAST_DUE = updated("past_due", 100, FROM_ACTIVE, latest_invoice="in_2")
+
+
+def ask(
+    dossier: Dossier, at: int = 200, *, as_of: bool = False, without: frozenset[str] = frozenset()
+) -> Explanation:
+    """Explain a customer so many seconds after T0."""
+    return explain(dossier, Question(after(at), as_of, without), PLANS, GRACE)
+
+
+SCENES: list[tuple[str, list[Json], int, str, list[What]]] = [
+    ("active", [OPENED], 200, "cus_1 may use pro.", [What.RENEWS]),
+    ("in_grace", [OPENED, FAILURE], 200,
+     "cus_1 may use pro until 15 Nov 2023 22:15 UTC (in 23 h).", [What.GRACE_ENDS]),
+    ("grace_over", [OPENED, FAILURE], 2 * DAY,
+     "cus_1 may use only the default tier, starter: no subscription gives access.",
+     [What.PAYMENT]),
+    ("cancelling", [created("active", 1, cancel_at_period_end=True)], 200,
+     "cus_1 may use pro.", [What.CANCELS]),
+    ("renewal_overdue", [OPENED], MONTH + 9, "cus_1 may use pro.", [What.RENEWAL_DUE]),
+    ("ended", [OPENED, deleted(10)], 200,
+     "cus_1 may use only the default tier, starter: no subscription gives access.",
+     [What.NOTHING]),
+    ("paused", [created("paused", 1)], 200,
+     "cus_1 may use only the default tier, starter: no subscription gives access.",
+     [What.NOTHING]),
+    ("unpaid_checkout", [completed(5, "unpaid")], 200,
+     "cus_1 may use only the default tier, starter: no subscription gives access.",
+     [What.PAYMENT]),
+    ("no_subscription", [], 200,
+     "cus_1 may use only the default tier, starter: there is no subscription.", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("events", "at", "sentence", "whats"), [row[1:] for row in SCENES], ids=[r[0] for r in SCENES]
+)
+def test_answer_and_prospects(
+    events: list[Json], at: int, sentence: str, whats: list[What]
+) -> None:
+    """One sentence says what may be used and until when; what comes next has its kind."""
+    found = ask(dossier_of(events), at)
+    assert found.sentence == sentence
+    assert [one.what for one in found.prospects] == whats
+    assert found.warnings == ()
+
+
+def test_a_customer_never_seen_is_one_clear_sentence() -> None:
+    """The gatekeeper answers the default tier; so does the explanation."""
+    found = ask(Dossier("cus_1"))
+    assert found.sentence == "cus_1 has never been seen: not entitled, starter by default."
+    assert (found.answer.tier, found.answer.entitled, found.standings) == ("starter", False, ())
+    assert found.warnings == ()
+
+
+def test_what_is_left_when_grace_ends_is_asked_at_its_end() -> None:
+    """Another subscription may still give something."""
+    other = created("active", 1, id="sub_2", prices=("price_starter",))
+    first = ask(dossier_of([OPENED, FAILURE])).prospects[0].sentence
+    both = [
+        created("active", 1, id="sub_2"),
+        updated("past_due", 9, FROM_ACTIVE, prices=("price_ent",), latest_invoice="in_2"),
+        failed(9, "in_2"),
+    ]
+    second = ask(dossier_of(both)).prospects[0].sentence
+    assert first.endswith("unless in_2 is paid by then, only starter is left.")
+    assert second.endswith("unless in_2 is paid by then, only pro is left.")
+    assert len(ask(dossier_of([OPENED, other])).standings) == 2
+
+
+def test_every_other_subscription_is_told_why_it_does_not_decide() -> None:
+    """The deciding one stands first, with the rules of its row."""
+    found = ask(
+        dossier_of(
+            [
+                OPENED,
+                created("active", 2, id="sub_2", prices=("price_starter",)),
+                deleted(3, id="sub_3", prices=("price_ent",)),
+            ]
+        )
+    )
+    assert [(one.subscription.subscription_id, one.decides) for one in found.standings] == [
+        ("sub_1", True),
+        ("sub_2", False),
+        ("sub_3", False),
+    ]
+    assert found.standings[1].sentence == (
+        "Active gives access. It does not decide: its tier is lower."
+    )
+    assert "another one gives access" in found.standings[2].sentence
+    assert found.standings[0].grounds[0].rule == "P2_latest_snapshot"
+
+
+def test_as_of_counts_what_stripe_had_created_by_then() -> None:
+    """Late arrivals count, later events do not, and nothing of the future is shown."""
+    late = FAILURE | {"id": "evt_late"}
+    dossier = dossier_of([OPENED, late, deleted(500)], evt_late=3600)
+    assert ask(dossier).answer.status == "canceled"
+    then = ask(dossier, 200, as_of=True)
+    assert then.sentence == (
+        "On 14 Nov 2023 22:16 UTC cus_1 could use pro until 15 Nov 2023 22:15 UTC (in 23 h)."
+    )
+    assert [one.event_id for one in then.timeline.entries] == [OPENED["id"], "evt_late"]
+    assert then.timeline.later == 1
+    assert then.warnings == (
+        "hookline had not applied evt_late by then. By what it had, the answer was the same, pro.",
+    )
+    before = ask(dossier, 50, as_of=True)
+    assert (before.answer.status, before.warnings) == ("active", ())
+    assert ask(dossier, -50, as_of=True).standings == ()
+
+
+def test_as_of_keeps_facts_whose_events_are_gone_if_they_are_that_old() -> None:
+    """Retention leaves facts, which have their own time."""
+    dossier = replace(dossier_of([OPENED, FAILURE]), events=())
+    assert ask(dossier, 200).answer.status == "past_due"
+    assert ask(dossier, 200, as_of=True).answer.status == "past_due"
+    assert ask(dossier, 50, as_of=True).answer.status == "active"
+
+
+def test_without_an_event_shows_what_would_differ() -> None:
+    """The answer with and without, and each field that would not be the same."""
+    dossier = dossier_of([OPENED, PAST_DUE, FAILURE])
+    found = ask(dossier, without=frozenset({FAILURE["id"]})).comparison
+    assert found is not None
+    assert (found.answer.tier, found.answer.entitled) == ("starter", False)
+    assert [(one.field, one.recomputed) for one in found.differences] == [("grace_until", None)]
+    nothing = ask(dossier_of([OPENED, paid(2)]), without=frozenset({paid(2)["id"], "evt_x"}))
+    assert nothing.comparison is not None
+    assert nothing.comparison.differences == ()
+
+
+def test_without_the_first_event_there_is_no_subscription() -> None:
+    """A row that would not exist is told as such."""
+    found = ask(dossier_of([OPENED]), without=frozenset({OPENED["id"]})).comparison
+    assert found is not None
+    assert [(one.field, one.recomputed) for one in found.differences] == [("row", None)]
+
+
+def test_marks_of_lateness_and_of_one_second() -> None:
+    """Arrival is numbered; what newer events of its subscription overtook is late."""
+    first, second = OPENED | {"id": "evt_a"}, paid(1) | {"id": "evt_b"}
+    third = PAST_DUE | {"id": "evt_c"}
+    other = created("active", 2, id="sub_2") | {"id": "evt_d"}
+    dossier = dossier_of([third, other, first, second], evt_a=200, evt_b=300, evt_c=1, evt_d=500)
+    marks = {
+        one.event_id: (one.arrival, one.late, one.same_second)
+        for one in ask(dossier).timeline.entries
+    }
+    assert marks == {
+        "evt_c": (1, False, False),
+        "evt_a": (2, True, True),
+        "evt_b": (3, True, True),
+        "evt_d": (4, False, False),
+    }
+
+
+def test_failed_events_and_dead_letters_are_in_the_timeline() -> None:
+    """What does not count is shown with its reason, and warned of."""
+    failure = recall(stored_event(FAILURE, 5, outcome="failed"))
+    letters = (
+        OpenLetter(7, FAILURE["id"], "handler", "ZeroDivisionError", 2, after(101)),
+        OpenLetter(8, None, "unsigned", "nobody signed it", 1, after(150)),
+    )
+    known = dossier_of([OPENED])
+    dossier = replace(known, events=(*known.events, failure), letters=letters)
+    found = ask(dossier)
+    assert found.answer.status == "active"
+    assert f"{FAILURE['id']} and dead letter 8" not in found.warnings[0]
+    assert "could not be applied" in found.warnings[0]
+    whys = [one.why for one in found.timeline.entries if one.outcome == "failed"]
+    assert whys == [
+        "hookline's own code raised on it (2 times, open dead letter 7): ZeroDivisionError",
+        "its signature is missing or not ours (open dead letter 8): nobody signed it",
+    ]
+
+
+def test_a_row_that_is_not_what_the_events_say_is_told_loudly() -> None:
+    """The gatekeeper answers by the stored row, so the explanation does, and says what to run."""
+    known = dossier_of([OPENED])
+    (state,) = known.rows
+    wrong = replace(state, row=replace(state.row, status="unpaid"))
+    found = ask(replace(known, rows=(wrong,)))
+    assert (found.answer.entitled, found.answer.status) == (False, "unpaid")
+    assert "hookline recompute --customer cus_1" in found.warnings[0]
+    assert "sub_1: status" in found.warnings[0]
+
+
+def test_changes_by_repair_and_of_events_gone_stand_in_the_timeline() -> None:
+    """The trail outlives its events, and a repair has none."""
+    moved = TrailEntry(
+        "recompute_1", "sub_1", "tier_changed", {"tier": "a"}, {"tier": "b"}, after(9), after(9)
+    )
+    found = ask(replace(dossier_of([OPENED]), trail=(moved, replace(moved, event_id="evt_gone"))))
+    assert [(one.title, one.changes) for one in found.timeline.entries[1:]] == [
+        ("an event no longer recorded", ("tier changed: a -> b",)),
+        ("hookline recompute --apply", ("tier changed: a -> b",)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("action", "before", "after_", "words"),
+    [
+        ("status_changed", {"status": "active"}, {"status": "past_due"}, ": active -> past due"),
+        ("subscription_started", {}, {"status": "active", "tier": "pro"}, ": active, pro"),
+        ("cancellation_scheduled", {"cancel_at_period_end": False},
+         {"cancel_at_period_end": True}, ""),
+        ("grace_period_started", {"grace_until": None},
+         {"grace_until": "2026-11-24T10:00:00Z"}, ": to 24 Nov 2026 10:00 UTC"),
+        ("grace_period_cleared", {"grace_until": "2026-11-24T10:00:00Z"},
+         {"grace_until": None}, ""),
+        ("payment_failed", {}, {"invoice": "in_1"}, ": in_1"),
+        ("reference_linked", {"reference": None}, {"reference": "user_7"}, ": user_7"),
+    ],
+)  # fmt: skip
+def test_changes_in_words(
+    action: str, before: dict[str, object], after_: dict[str, object], words: str
+) -> None:
+    """An action's name and what moved; ids are left as they are."""
+    said = say_change(TrailEntry("evt_1", "sub_1", action, before, after_, after(0), after(0)))
+    assert said == action.replace("_", " ") + words
+
+
+def test_the_document_is_stable() -> None:
+    """Programs may rely on these names."""
+    document = to_document(ask(dossier_of([OPENED, FAILURE]), without=frozenset({FAILURE["id"]})))
+    assert sorted(document) == [
+        "answer", "as_of", "at", "customer", "known", "later_entries", "next", "reference",
+        "sentence", "subscriptions", "timeline", "warnings", "why", "without",
+    ]  # fmt: skip
+    assert document["answer"]["grace_until"] == "2023-11-15T22:15:00Z"
+    assert document["why"]["rules"][0] == {
+        "rule": "P2_latest_snapshot",
+        "events": [OPENED["id"]],
+        "sentence": document["why"]["rules"][0]["sentence"],
+    }
+    assert document["timeline"][1]["delay_seconds"] == 1.0
+    assert document["without"]["differences"][0] == {
+        "subscription": "sub_1",
+        "field": "status",
+        "with": "past_due",
+        "without": "active",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "hour"),
+    [("2026-11-24T10:00", 10), ("2026-11-24T10:00Z", 10), ("2026-11-24T10:00+02:00", 8),
+     ("2026-11-24", 0)],
+)  # fmt: skip
+def test_moments_are_utc_where_they_name_no_zone(text: str, hour: int) -> None:
+    """Nobody's local time is guessed."""
+    assert parse_moment(text) == datetime(2026, 11, 24, hour, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["tuesday", "", "2026-13-01", "0001-01-01T00:00+10:00"])
+def test_what_is_no_moment_is_a_sentence(text: str) -> None:
+    """It shows how one is written."""
+    with pytest.raises(UsageError, match="give a moment as in"):
+        parse_moment(text)
+
+
+def test_ids_are_checked() -> None:
+    """A typing error is a sentence, not an empty answer."""
+    with pytest.raises(UsageError, match="is no customer's id"):
+        require_customer("sub_1")
+    with pytest.raises(UsageError, match="evt_x is not recorded for cus_1"):
+        require_events(dossier_of([OPENED]), {OPENED["id"], "evt_x"})
