@@ -19,6 +19,7 @@ from consumer.recall import Memory, recall
 from consumer.recompute import Findings, StoredState, mend, recompute
 from consumer.storage.history import (
     allow_long_statements,
+    find_strays,
     load_customers,
     load_rows,
     next_customers,
@@ -51,16 +52,25 @@ class Repair:
         self._grace = grace
 
     def examine_all(self) -> Iterator[Findings]:
-        """Yield what is known of every customer; memory stays that of one page."""
+        """Yield what is known of every customer; memory stays that of one page.
+
+        Those come last whom events or subscriptions name, and who have no row of their own.
+        """
         after = ""
         while True:
             with snapshot(self._engine) as connection:
                 page = next_customers(connection, after, CUSTOMERS_AT_ONCE)
                 found = list(self.examine(connection, page))
             if not page:
-                return
+                break
             yield from found
             after = page[-1]
+        with snapshot(self._engine) as connection:
+            strays = find_strays(connection)
+        for first in range(0, len(strays), CUSTOMERS_AT_ONCE):
+            with snapshot(self._engine) as connection:
+                found = list(self.examine(connection, strays[first : first + CUSTOMERS_AT_ONCE]))
+            yield from found
 
     def examine_one(self, customer: str) -> Findings:
         """Return what is known of one customer."""

@@ -166,7 +166,9 @@ def test_marks_of_lateness_and_of_one_second() -> None:
     first, second = OPENED | {"id": "evt_a"}, paid(1) | {"id": "evt_b"}
     third = PAST_DUE | {"id": "evt_c"}
     other = created("active", 2, id="sub_2") | {"id": "evt_d"}
-    dossier = dossier_of([third, other, first, second], evt_a=200, evt_b=300, evt_c=1, evt_d=500)
+    last = updated("past_due", 900, {"metadata": {}}) | {"id": "evt_e"}
+    arrived = [third, other, first, second, last]
+    dossier = dossier_of(arrived, evt_a=200, evt_b=300, evt_c=1, evt_d=500)
     marks = {
         one.event_id: (one.arrival, one.late, one.same_second)
         for one in ask(dossier).timeline.entries
@@ -176,6 +178,7 @@ def test_marks_of_lateness_and_of_one_second() -> None:
         "evt_a": (2, True, True),
         "evt_b": (3, True, True),
         "evt_d": (4, False, False),
+        "evt_e": (5, False, False),
     }
 
 
