@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import structlog
 from rich.console import Console
 from rich.progress import Progress
 
@@ -21,8 +20,6 @@ from schemas.plans import load_plans
 from schemas.settings import RecallSettings
 
 EXIT_DIFFERENT = 3
-
-log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -81,7 +78,9 @@ def run(settings: RecallSettings, *, customer: str | None, apply: bool) -> int:
             total = count_customers(connection)
     with _progress(console, found, total) as watched:
         for findings in watched:
-            seen = _mend(repair, findings) if apply and findings.differences else findings
+            seen = findings
+            if apply and findings.differences:
+                seen = repair.mend(findings, lambda: datetime.now(UTC))
             tally.add(seen)
             tally.unmended += unmendable(seen) or (bool(seen.differences) and not apply)
             for line in describe(seen):
@@ -139,16 +138,6 @@ def _find_one(repair: Repair, customer: str) -> Findings:
     if findings.stored is None and not findings.events and not findings.subscriptions:
         raise UsageError(f"{customer} has never been seen: nothing is stored of this customer")
     return findings
-
-
-def _mend(repair: Repair, findings: Findings) -> Findings:
-    seen = repair.mend(findings, lambda: datetime.now(UTC))
-    log.info(
-        "recomputed",
-        customer=seen.customer_id,
-        fields=sorted({one.field for one in seen.differences}),
-    )
-    return seen
 
 
 @contextmanager

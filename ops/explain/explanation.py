@@ -14,7 +14,7 @@ from ops.explain.dossier import Dossier
 from ops.explain.prospects import Prospect, foresee, say_access
 from ops.explain.timeline import Timeline, tell
 from ops.explain.views import Question, Subscription, Views, differences
-from ops.explain.words import OUTRANKED, Ground, distance, moment
+from ops.explain.words import OUTRANKED, Ground, distance, moment, status
 from schemas.entitlement import Entitlement
 from schemas.plans import Plans
 
@@ -124,7 +124,10 @@ def _stand(row: Subscription, question: Question, *, decides: bool, why: str) ->
 
 
 def _say_basis(row: Subscription) -> str:
-    """Say on what a row stands where no event of the subscription itself is known."""
+    """Say on what the grounds stand, where it is not events that made the row what it is."""
+    if row.projection is not None and row.projection.row != row.row:
+        said = row.projection.row
+        return f"The recorded events say {status(said.status)}, {said.tier}:"
     rules = {one.rule for one in row.grounds}
     if rules & {Rule.ENDED, Rule.LATEST_SNAPSHOT}:
         return ""
@@ -157,7 +160,9 @@ def _set_aside(dossier: Dossier) -> list[str]:
     failed |= {one.event_id or f"dead letter {one.dead_letter_id}" for one in dossier.letters}
     if not failed:
         return []
-    return [f"{_list(sorted(failed))} could not be applied and does not count: see the timeline."]
+    return [
+        f"{_list(sorted(failed))} could not be applied and counts for nothing: see the timeline."
+    ]
 
 
 def _list(names: list[str]) -> str:

@@ -156,9 +156,15 @@ def _body(entry: Entry, *, name_subscription: bool) -> Text:
     for change in entry.changes:
         body.append(f"\n> {change}", style="not bold not dim green")
     if entry.why:
-        word = "set aside" if failed else "told nothing new" if entry.told else "no effect"
-        body.append(f"\n{word}: {entry.why}", style="not bold red" if failed else "dim")
+        style = "not bold red" if failed else "not bold dim"
+        body.append(f"\n{_outcome(entry)}: {entry.why}", style=style)
     return body
+
+
+def _outcome(entry: Entry) -> str:
+    if entry.outcome in {"failed", "applied"}:
+        return {"failed": "set aside", "applied": "applied"}[entry.outcome]
+    return "told nothing new" if entry.told else "no effect"
 
 
 def _move(one: Difference) -> str:

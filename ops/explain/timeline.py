@@ -18,6 +18,8 @@ from ops.explain.words import WHY_NOTHING, moment, status, told
 
 TIMES = frozenset({"grace_until", "current_period_end", "cancel_at"})
 
+UNNAMED = "it changed only what the audit trail does not name, such as prices or a tie"
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -32,7 +34,7 @@ class Entry:
     outcome: str | None = None
     reason: str | None = None
     why: str | None = None
-    """Why it changed nothing, or failed."""
+    """Why it changed nothing that is named, or failed."""
     arrival: int | None = None
     received_at: datetime | None = None
     delay: timedelta | None = None
@@ -91,7 +93,7 @@ def _events(
             changes=tuple(map(say_change, changes.get(event.event_id, ()))),
             outcome=event.outcome,
             reason=event.reason,
-            why=_why(one, letters.get(event.event_id)),
+            why=_why(one, letters.get(event.event_id), changes.get(event.event_id)),
             arrival=number,
             received_at=event.received_at,
             delay=event.received_at - event.created_at,
@@ -104,15 +106,20 @@ def _events(
 def _others(dossier: Dossier, changes: Mapping[str, Sequence[TrailEntry]]) -> Iterable[Entry]:
     """Yield what is no recorded event: changes of events gone or of repairs, dead letters."""
     recorded = {one.event.event_id for one in dossier.events}
-    for event_id, made in changes.items():
-        if event_id not in recorded:
-            repair = event_id.startswith("recompute_")
+    for event_id, entries in changes.items():
+        if event_id in recorded:
+            continue
+        repair = event_id.startswith("recompute_")
+        made: dict[str | None, list[TrailEntry]] = defaultdict(list)
+        for entry in entries:
+            made[entry.subscription_id].append(entry)
+        for subscription_id, own in made.items():
             yield Entry(
-                at=made[0].event_created_at,
+                at=own[0].event_created_at,
                 event_id=event_id,
                 title="hookline recompute --apply" if repair else "an event no longer recorded",
-                subscription_id=made[0].subscription_id,
-                changes=tuple(map(say_change, made)),
+                subscription_id=subscription_id,
+                changes=tuple(map(say_change, own)),
             )
     for letter in dossier.letters:
         if letter.event_id not in recorded:
@@ -126,14 +133,16 @@ def _others(dossier: Dossier, changes: Mapping[str, Sequence[TrailEntry]]) -> It
             )
 
 
-def _why(one: Recalled, letter: OpenLetter | None) -> str | None:
+def _why(
+    one: Recalled, letter: OpenLetter | None, changes: Sequence[TrailEntry] | None
+) -> str | None:
     event = one.event
     if letter is not None:
         return _set_aside(letter)
     if one.error is not None:
         return f"it cannot be read any more: {one.error}"
     if event.reason is None:
-        return None
+        return None if changes else UNNAMED
     known = WHY_NOTHING.get(event.reason, event.reason)
     return f"{known}: {event.error}" if event.error else known
 

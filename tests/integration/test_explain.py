@@ -191,7 +191,7 @@ def test_failed_events_are_shown_with_their_reason(
     found = document(explain("cus_1", "--json"))
     assert found["answer"]["status"] == "active"
     assert found["warnings"] == [
-        "evt_failed could not be applied and does not count: see the timeline."
+        "evt_failed could not be applied and counts for nothing: see the timeline."
     ]
     assert found["timeline"][-1]["outcome"] == "failed"
     assert "open dead letter 1): ZeroDivisionError: a fault of ours" in found["timeline"][-1]["why"]

@@ -4,13 +4,16 @@ import json
 import random
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
 import consumer.recall
+from consumer.recompute import Mending, mend
 from consumer.repair import Repair
 from ops.cli import app
 from ops.usage import UsageError
@@ -235,6 +238,28 @@ def test_a_consumer_at_work_is_no_difference(bench: Bench, plans_file: Path) -> 
         done.set()
         looker.join()
     assert found == []
+
+
+def test_a_batch_waits_for_mending_and_loses_nothing(
+    bench: Bench, plans_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mending holds the locks of a batch from its reading to its commit."""
+    position = bench.apply([updated("active", 0, {})])
+    change(bench, "UPDATE subscriptions SET status = 'paused'")
+    batch = threading.Thread(target=bench.apply, args=([updated("active", 0, {})], position))
+
+    def mend_slowly(*arguments: Any) -> Mending:
+        """Let a batch come between reading and writing, if it can."""
+        batch.start()
+        batch.join(timeout=1)
+        return mend(*arguments)
+
+    monkeypatch.setattr("consumer.repair.mend", mend_slowly)
+    repair = Repair(bench.engine, load_plans(plans_file), GRACE)
+    repair.mend(repair.examine_one("cus_1"), lambda: datetime.now(UTC))
+    batch.join()
+    assert bench.query("SELECT jsonb_array_length(facts) - 1 FROM subscriptions") == [(2,)]
+    assert repair.examine_one("cus_1").is_sound
 
 
 def test_a_longer_grace_moves_its_end(

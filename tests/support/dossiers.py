@@ -10,7 +10,9 @@ from consumer.recompute import Recomputed, StoredState, recompute
 from consumer.storage.history import StoredEvent
 from consumer.storage.ledger import StoredCustomer
 from ops.explain.dossier import Dossier
-from support.billing import GRACE, PLANS
+from ops.explain.explanation import Explanation, explain
+from ops.explain.views import Question
+from support.billing import GRACE, PLANS, after
 from support.stripe import Json, body
 
 
@@ -52,6 +54,13 @@ def dossier_of(documents: Iterable[Json], **delays: float) -> Dossier:
         tuple(map(_state, findings.subscriptions)),
         tuple(sorted(events, key=lambda one: (one.event.created_at, one.event.event_id))),
     )
+
+
+def ask(
+    dossier: Dossier, at: int = 200, *, as_of: bool = False, without: frozenset[str] = frozenset()
+) -> Explanation:
+    """Explain a customer so many seconds after T0."""
+    return explain(dossier, Question(after(at), as_of, without), PLANS, GRACE)
 
 
 def _state(one: Recomputed) -> StoredState:
