@@ -12,15 +12,21 @@ from consumer.storage.ledger import StoredCustomer
 from ops.explain.dossier import Dossier
 from ops.explain.explanation import Explanation, explain
 from ops.explain.views import Question
+from schemas.plans import Plans
 from support.billing import GRACE, PLANS, after
 from support.stripe import Json, body
+
+
+def at_second(second: int) -> datetime:
+    """Return the moment of a stamp of Stripe's."""
+    return datetime.fromtimestamp(second, UTC)
 
 
 def stored_event(
     document: Json, offset: int = 0, delay: float = 1, outcome: str = "applied"
 ) -> StoredEvent:
     """Return an event as it stands recorded, received some seconds after it was created."""
-    created = datetime.fromtimestamp(document["created"], UTC)
+    created = at_second(document["created"])
     received = created + timedelta(seconds=delay)
     return StoredEvent(
         event_id=document["id"],
@@ -38,7 +44,7 @@ def stored_event(
     )
 
 
-def dossier_of(documents: Iterable[Json], **delays: float) -> Dossier:
+def dossier_of(documents: Iterable[Json], plans: Plans = PLANS, **delays: float) -> Dossier:
     """Return the dossier after these events; a delay is named by the event's id."""
     events = tuple(
         recall(stored_event(document, offset, delays.get(document["id"], 1)))
@@ -47,10 +53,11 @@ def dossier_of(documents: Iterable[Json], **delays: float) -> Dossier:
     memory = Memory("cus_1")
     for one in events:
         memory.add(one)
-    findings = recompute(memory, None, (), PLANS, GRACE)
+    customer = memory.reference_with(StoredCustomer("cus_1", version=len(events)))
+    findings = recompute(memory, None, (), plans, GRACE)
     return Dossier(
         "cus_1",
-        StoredCustomer("cus_1", version=len(events)),
+        customer,
         tuple(map(_state, findings.subscriptions)),
         tuple(sorted(events, key=lambda one: (one.event.created_at, one.event.event_id))),
     )
