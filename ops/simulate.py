@@ -170,7 +170,7 @@ def _report(console: Console, traffic: Traffic, ledger: Ledger) -> None:
     console.print(table)
     if ledger.resent:
         console.print(f"sent again after 5xx or no answer: {ledger.resent}")
-    console.print(f"the same again: hookline simulate {traffic.repeat()}")
+    console.print(f"the same again:\n  hookline simulate {traffic.repeat()}")
 
 
 def _read_end(text: str | None) -> int:

@@ -1,6 +1,7 @@
 """The hookline that the demo runs against: what runs already, else one of its own."""
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from ops.up import own_command, read_env_file
 
 START_SECONDS = 180.0
 """For a first start, which fetches Kafka's jars."""
+
+NEWS = re.compile(r"(kafka|postgresql|valkey|ingest|gatekeeper|consumer-\d+) ")
+"""How a line of `up` begins that tells of one of its servers or processes."""
 
 Say = Callable[[str], None]
 
@@ -47,8 +51,9 @@ class Deployment:
         return [] if first is None else list(takewhile(is_alive, count(int(first))))
 
     def news(self) -> list[str]:
-        """Return what `up` has said since the last call."""
-        return self._news.read() if self._news is not None else []
+        """Return what has happened to a server or process since the last call."""
+        lines = self._news.read() if self._news is not None else []
+        return [line for line in lines if NEWS.match(line)]
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def print_report(console: Console, report: Report) -> None:
     for name, value in _lines(report):
         table.add_row(name, value)
     console.print(table)
-    console.print(f"the same again: hookline demo {report.repeat}")
+    console.print(f"the same again:\n  hookline demo {report.repeat}")
     if not report.mismatches:
         console.print("every subscription, customer and answer is as it must be", style="green")
         return

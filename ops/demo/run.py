@@ -272,15 +272,22 @@ def _print_next(
     now = time.time()
     chosen = max(truths, key=lambda truth: _interest(truth, now)).customer_id
     env = shlex.quote(str(options.data_dir / "env"))
+    hookline = shlex.quote(_from_here(own_command()[0]))
     port = deployment.variables.get("HOOKLINE_CONSUMER_ADMIN_PORT", "9082")
     stays = not deployment.is_own or options.stay
     console.print("\ntry next" + ("" if stays else ", after `make up` (the data is kept)") + ":")
     for line in (
         f"curl -s {deployment.gatekeeper_url}/v1/customers/{chosen}/entitlement",
-        f"(set -a; . {env}; {own_command()[0]} explain {chosen})",
+        f"(set -a; . {env}; {hookline} explain {chosen})",
         f"curl -s http://{HOST}:{port}/metrics | grep hookline_consumer_events_total",
     ):
         console.print(f"  {line}", markup=False)
+
+
+def _from_here(path: str) -> str:
+    """Return a path as short as it can be typed here."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def _interest(truth: CustomerTruth, now: float) -> tuple[bool, int]:

@@ -72,7 +72,7 @@ class View:
         )
         self._sending = self._bar.add_task("answered", total=total)
         self._applying = self._bar.add_task("applied ", total=None)
-        self._live = Live(console=console, transient=True, refresh_per_second=4)
+        self._live = Live(console=console, refresh_per_second=4)
         self._line = ""
         self._marks: list[tuple[float, int]] = [(time.monotonic(), 0)]
         self._printed_at = time.monotonic()
@@ -83,6 +83,8 @@ class View:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.update(self._bar)
         self._live.stop()
 
     def show(self, ledger: Ledger, applied: Applied) -> None:

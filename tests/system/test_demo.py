@@ -19,7 +19,6 @@ from consumer.storage.engine import make_engine
 from ops.demo.breaking import PARTS
 from ops.demo.counters import count_between, read_counters
 from ops.demo.verify import Mismatch, Sent, check_answers, check_rows, find_missing
-from ops.embedded.ports import free_ports, is_free
 from ops.embedded.processes import Process, running_pid
 from ops.embedded.stack import is_in_use
 from ops.simulate import Traffic, simulate
@@ -29,14 +28,10 @@ from ops.up import own_command
 from schemas.settings import DatabaseSettings
 from support.pipeline import Pipeline, recorded
 from support.polling import eventually
+from support.up import free_ports_of_up
 
 GRACE = 24 * 3600
 OWN_STACK = os.environ.get("HOOKLINE_TEST_STACK", "embedded") == "embedded"
-PORTS = (
-    "HOOKLINE_EMBEDDED_KAFKA_PORT", "HOOKLINE_EMBEDDED_CONTROLLER_PORT",
-    "HOOKLINE_EMBEDDED_POSTGRES_PORT", "HOOKLINE_EMBEDDED_VALKEY_PORT", "HOOKLINE_INGEST_PORT",
-    "HOOKLINE_INGEST_ADMIN_PORT", "HOOKLINE_GATEKEEPER_PORT", "HOOKLINE_GATEKEEPER_ADMIN_PORT",
-)  # fmt: skip
 TRAFFIC = Traffic.choose(customers=40, seed="demo", end="2026-11-01", shape="both", duplicates=0.3)
 
 
@@ -203,20 +198,6 @@ def own_environment() -> dict[str, str]:
     return {**os.environ, **free_ports_of_up(), "COLUMNS": "100"}
 
 
-def free_ports_of_up() -> dict[str, str]:
-    """Return settings that move everything to ports that nobody uses."""
-    found = {name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}
-    return found | {"HOOKLINE_CONSUMER_ADMIN_PORT": str(two_free_ports())}
-
-
-def two_free_ports() -> int:
-    """Return the first of two neighbouring free ports, for two consumers."""
-    while True:
-        (port,) = free_ports(1)
-        if port < 65000 and is_free(port + 1):
-            return port
-
-
 def demo(
     data_dir: Path, environment: dict[str, str], *arguments: str
 ) -> subprocess.CompletedProcess[str]:
@@ -273,7 +254,7 @@ def test_demo_matches_whatever_is_broken(
 def test_demo_sent_again_changes_nothing(own_up: Path, own_environment: dict[str, str]) -> None:
     """The options that a run prints send the same bytes: all known, and still all right."""
     first = demo(own_up, own_environment, "--customers", "20")
-    repeat = first.stdout.split("the same again: hookline demo ")[1].splitlines()[0]
+    repeat = first.stdout.split("the same again:\n  hookline demo ")[1].splitlines()[0]
     again = demo(own_up, own_environment, *repeat.split())
     assert (first.returncode, again.returncode) == (0, 0), again.stdout + again.stderr
     assert "nothing was new" in again.stdout
