@@ -19,8 +19,8 @@ from ops.up import own_command, read_env_file
 START_SECONDS = 180.0
 """For a first start, which fetches Kafka's jars."""
 
-NEWS = re.compile(r"(kafka|postgresql|valkey|ingest|gatekeeper|consumer-\d+) ")
-"""How a line of `up` begins that tells of one of its servers or processes."""
+NEWS = re.compile(r"(kafka|postgresql|valkey|migrate|ingest|gatekeeper|consumer-\d+) ")
+"""How a line of `up` begins that tells of a server or process; the rest is for its own reader."""
 
 Say = Callable[[str], None]
 
@@ -52,8 +52,7 @@ class Deployment:
 
     def news(self) -> list[str]:
         """Return what has happened to a server or process since the last call."""
-        lines = self._news.read() if self._news is not None else []
-        return [line for line in lines if NEWS.match(line)]
+        return self._news.read() if self._news is not None else []
 
 
 @contextmanager
@@ -141,7 +140,7 @@ def _modified(path: Path) -> int:
 
 
 class _Tail:
-    """Reads what is appended to a file from now on, line by line."""
+    """Reads the news that `up` appends to its log from now on, line by line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -156,4 +155,5 @@ class _Tail:
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]
         self._place += len(whole)
-        return whole.decode(errors="replace").splitlines()
+        lines = whole.decode(errors="replace").splitlines()
+        return [line for line in lines if NEWS.match(line)]
