@@ -15,9 +15,17 @@ from ops.embedded.ports import HOST
 from ops.embedded.processes import Process
 from ops.embedded.stack import is_in_use
 from ops.up import own_command, read_env_file
+from ops.usage import UsageError
 
 START_SECONDS = 180.0
 """For a first start, which fetches Kafka's jars."""
+
+ATTACH_SECONDS = 30.0
+ADMIN_PORTS = (
+    "HOOKLINE_INGEST_ADMIN_PORT",
+    "HOOKLINE_GATEKEEPER_ADMIN_PORT",
+    "HOOKLINE_CONSUMER_ADMIN_PORT",
+)
 
 NEWS = re.compile(r"(kafka|postgresql|valkey|migrate|ingest|gatekeeper|consumer-\d+) ")
 """How a line of `up` begins that tells of a server or process; the rest is for its own reader."""
@@ -60,19 +68,32 @@ def find_or_start(data_dir: Path, say: Say) -> Iterator[Deployment]:
     """Provide the deployment that runs in this folder, that the environment names, or a new one.
 
     One that was started here is stopped at the end. Sets the deployment's variables in the
-    environment. Raises EmbeddedError with the end of the log if it does not start.
+    environment. Raises EmbeddedError with the end of the log if it does not start, UsageError if
+    what runs is not ready.
     """
     named = os.environ.get("HOOKLINE_INGEST_URL")
     if is_in_use(data_dir):
-        deployment = Deployment(read_env_file(data_dir / "env"), data_dir)
         say(f"using what runs in {data_dir}")
-        yield _enter(deployment)
+        yield _enter(_attach(data_dir))
     elif named is not None and answers(named):
         own = {name: value for name, value in os.environ.items() if name.startswith("HOOKLINE_")}
         say(f"using what runs at {named}")
         yield _enter(Deployment(own, None))
     else:
         yield from _start(data_dir, say)
+
+
+def _attach(data_dir: Path) -> Deployment:
+    """Wait for what runs in a folder, which may have been started a moment ago."""
+    variables = read_env_file(data_dir / "env")
+    ports = [int(variables[name]) for name in ADMIN_PORTS if name in variables]
+    if len(ports) < len(ADMIN_PORTS) or not wait_until_ready(ports, ATTACH_SECONDS):
+        raise UsageError(
+            f"what runs in {data_dir} is not ready: look at /readyz on its admin ports "
+            f"{', '.join(map(str, ports)) or '(none is known yet)'}; the demo needs ingest, "
+            "a consumer and the gatekeeper"
+        )
+    return Deployment(variables, data_dir)
 
 
 def _start(data_dir: Path, say: Say) -> Iterator[Deployment]:

@@ -18,7 +18,8 @@ from ops.cli import app
 from ops.usage import UsageError
 from schemas.plans import load_plans
 from support.bench import Bench
-from support.load import lives, shuffled
+from support.billing import Owned
+from support.load import histories, shuffled
 from support.pipeline import PLANS_TEXT
 from support.stripe import DAY, T0, Json, checkout, event
 from unit.billing.happenings import created, failed, updated
@@ -81,31 +82,28 @@ def test_the_answer_is_the_gatekeepers(
     bench: Bench, explain: Callable[..., Result], tmp_path: Path
 ) -> None:
     """The same rows give the same answer, for every customer, and nothing is warned of."""
-    known = lives(12, "e")
+    known = histories(12, "e")
     bench.apply(shuffled(known, copies=2))
     plans = load_plans(tmp_path / "plans.toml")
-    for life in known:
-        found = document(explain(life.customer, "--json"))
+    for history in known:
+        found = document(explain(history.truth.customer_id, "--json"))
         with bench.engine.connect() as connection:
-            rows = [StoredState.read(row) for row in load_rows(connection, [life.customer])]
-        answer = entitle(life.customer, map(Owned, rows), datetime.now(UTC), plans, version=0)
+            rows = [
+                StoredState.read(row) for row in load_rows(connection, [history.truth.customer_id])
+            ]
+        answer = entitle(
+            history.truth.customer_id,
+            [Owned(row.subscription_id, row.row) for row in rows],
+            datetime.now(UTC),
+            plans,
+            version=0,
+        )
         expected = answer.to_document()
         assert {name: found["answer"][name] for name in ("tier", "entitled", "status")} == {
             name: expected[name] for name in ("tier", "entitled", "status")
         }
         assert found["warnings"] == []
-        assert len(found["timeline"]) == len(life.events)
-
-
-class Owned:
-    """A stored row as the gatekeeper reads it."""
-
-    def __init__(self, state: StoredState) -> None:
-        self.subscription_id = state.subscription_id
-        self.status = state.row.status
-        self.tier = state.row.tier
-        self.current_period_end = state.row.current_period_end
-        self.grace_until = state.row.grace_until
+        assert len(found["timeline"]) == len(history.events)
 
 
 def test_as_of_and_without_store_nothing(bench: Bench, explain: Callable[..., Result]) -> None:

@@ -1,7 +1,6 @@
 """Whole histories of customers: one state in whatever order, and the true one."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from random import Random
@@ -21,7 +20,7 @@ from ops.simulator.truth import Answer, SubscriptionTruth
 from property.profile import examples
 from property.world import END, PLANS, world
 from schemas.stripe_event import StripeEvent, decode_event
-from support.billing import GRACE
+from support.billing import GRACE, Owned
 
 FIVE_TYPES = frozenset(
     {
@@ -38,34 +37,6 @@ CROWDED = Pace(stamps_off=0.04, loops=True)
 """What Stripe may do at worst: many steps a second, stamps off by one, and ties."""
 
 EXACT = Pace(stamps_off=0.0, loops=True)
-
-
-@dataclass(frozen=True)
-class Owned:
-    """What entitlement reads of a row."""
-
-    subscription_id: str
-    row: Row
-
-    @property
-    def status(self) -> str:
-        """As the row says."""
-        return self.row.status
-
-    @property
-    def tier(self) -> str:
-        """As the row says."""
-        return self.row.tier
-
-    @property
-    def current_period_end(self) -> datetime | None:
-        """As the row says."""
-        return self.row.current_period_end
-
-    @property
-    def grace_until(self) -> datetime | None:
-        """As the row says."""
-        return self.row.grace_until
 
 
 def told(events: Iterable[Event]) -> dict[str, list[tuple[StripeEvent, Fact]]]:

@@ -1,12 +1,13 @@
 """Folding events in a test: the billing core without anything around it."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from consumer.billing.facts import NO_FACTS, FactSet
 from consumer.billing.handlers import read_event
 from consumer.billing.merge import merge
-from consumer.billing.projection import Projection, project
+from consumer.billing.projection import Projection, Row, project
 from schemas.plans import Plans
 from support.stripe import T0, Json, decoded
 
@@ -18,6 +19,34 @@ PLANS = Plans(
     lookup_keys={},
     products={},
 )
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A subscription as entitlement reads it."""
+
+    subscription_id: str
+    row: Row
+
+    @property
+    def status(self) -> str:
+        """As the row says."""
+        return self.row.status
+
+    @property
+    def tier(self) -> str:
+        """As the row says."""
+        return self.row.tier
+
+    @property
+    def current_period_end(self) -> datetime | None:
+        """As the row says."""
+        return self.row.current_period_end
+
+    @property
+    def grace_until(self) -> datetime | None:
+        """As the row says."""
+        return self.row.grace_until
 
 
 def fold(events: Iterable[Json], start: FactSet = NO_FACTS) -> dict[str, FactSet]:

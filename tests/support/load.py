@@ -1,85 +1,59 @@
-"""A known load: life cycles whose outcome a test can state without asking hookline."""
+"""A known load: simulated customers whose outcome is known without asking hookline."""
 
+import asyncio
+import json
 import random
-from dataclasses import dataclass
+import time
 
+from pydantic import SecretStr
+from sqlalchemy import Engine
+
+from consumer.storage.engine import make_engine
+from ops.demo.verify import Mismatch, check_answers, check_rows
+from ops.simulator.history import History, World
+from ops.simulator.truth import GRACE_SECONDS, CustomerTruth
+from schemas.settings import DatabaseSettings
 from support.pipeline import Pipeline
-from support.stripe import DAY, T0, Json, event, invoice, subscription
+from support.stripe import Json
+
+END = 1_795_000_000
 
 
-@dataclass(frozen=True)
-class Life:
-    """The events of one customer, in the order in which Stripe made them, and where they end."""
-
-    customer: str
-    events: list[Json]
-    status: str
-    tier: str
+def histories(count: int, seed: str) -> list[History]:
+    """Return so many customers, about twenty events each."""
+    return list(World(seed, END).histories(count))
 
 
-def lives(count: int, mark: str) -> list[Life]:
-    """Return customers with four to five events each; every third ends, every fourth is unpaid."""
-    return [_life(number, mark) for number in range(count)]
-
-
-def _life(number: int, mark: str) -> Life:
-    customer, sub = f"cus_{mark}{number}", f"sub_{mark}{number}"
-    price = "price_ent" if number % 5 == 0 else "price_pro"
-    own: Json = {"id": sub, "customer": customer, "prices": (price,)}
-    first, second = f"in_{mark}{number}a", f"in_{mark}{number}b"
-
-    def bill(status: str, name: str, issued: int, reason: str) -> Json:
-        """Return an invoice of this life."""
-        return invoice(
-            status,
-            id=name,
-            subscription=sub,
-            customer=customer,
-            issued=issued,
-            reason=reason,
-            price=price,
-        )
-
-    def ids() -> str:
-        """Return the next event id of this life."""
-        return f"evt_{mark}{number}x{len(events)}"
-
-    events: list[Json] = []
-
-    def add(kind: str, obj: Json, at: int, previous: Json | None = None) -> None:
-        """Append an event."""
-        events.append(event(kind, obj, at, previous=previous, id=ids()))
-
-    add("customer.subscription.created", subscription("incomplete", **own), 0)
-    add("invoice.paid", bill("paid", first, T0, "subscription_create"), 0)
-    active = subscription("active", latest_invoice=first, **own)
-    add("customer.subscription.updated", active, 0, {"status": "incomplete"})
-    if number % 3 == 0:
-        add("customer.subscription.deleted", subscription("canceled", **own), 5 * DAY)
-        return Life(customer, events, "canceled", "starter")
-    if number % 4 == 1:
-        renewal = bill("open", second, T0 + 30 * DAY, "subscription_cycle")
-        add("invoice.payment_failed", renewal, 30 * DAY)
-        # Long past: the grace period of a life that began in 2023 is over.
-        return Life(customer, events, "past_due", "starter")
-    return Life(customer, events, "active", "enterprise" if number % 5 == 0 else "pro")
-
-
-def shuffled(known: list[Life], copies: int = 1, seed: int = 1) -> list[Json]:
-    """Return all events of these lives in one order, each so many times."""
-    events = [document for life in known for document in life.events] * copies
+def shuffled(known: list[History], copies: int = 1, seed: int = 1) -> list[Json]:
+    """Return all events of these customers in one order, each so many times."""
+    events = [json.loads(event.body) for history in known for event in history.events] * copies
     random.Random(seed).shuffle(events)  # noqa: S311 - the same order each time
     return events
 
 
-def check_lives(pipeline: Pipeline, known: list[Life]) -> None:
-    """Compare rows, the view and the gatekeeper with what the lives are known to end in."""
-    rows = dict(pipeline.query("SELECT customer_id, status FROM subscriptions"))
-    assert rows == {life.customer: life.status for life in known}
-    tiers = dict(pipeline.query("SELECT customer_id, tier FROM customer_entitlements"))
-    assert tiers == {life.customer: life.tier for life in known}
-    # Each event's effects once: every life begins with one start, and ends at most once.
-    started = "SELECT count(*) FROM billing_audit WHERE action = 'subscription_started'"
-    assert pipeline.query(started) == [(len(known),)]
-    ended = "SELECT count(*) FROM billing_audit WHERE action = 'subscription_ended'"
-    assert pipeline.query(ended) == [(sum(life.status == "canceled" for life in known),)]
+def engine_of(pipeline: Pipeline) -> Engine:
+    """Return an engine on a deployment's database."""
+    url = SecretStr(pipeline.variables["HOOKLINE_DATABASE_URL"])
+    return make_engine(DatabaseSettings(database_url=url), "test")
+
+
+def find_mismatches(pipeline: Pipeline, truths: list[CustomerTruth]) -> list[Mismatch]:
+    """Hold rows, audit trail and dead letters against what is true, the gatekeeper if it runs."""
+    with engine_of(pipeline).connect() as connection:
+        found = list(check_rows(connection, truths, GRACE_SECONDS))
+    if "gatekeeper" in pipeline.members:
+        url = pipeline.variables["HOOKLINE_GATEKEEPER_URL"]
+        found += asyncio.run(check_answers(url, None, truths, GRACE_SECONDS))
+    return found
+
+
+def check_outcome(pipeline: Pipeline, known: list[History]) -> None:
+    """Demand that everything is as it must be, the view that SQL users read included."""
+    truths = [history.truth for history in known]
+    assert find_mismatches(pipeline, truths) == []
+    view = pipeline.query("SELECT customer_id, tier, entitled, status FROM customer_entitlements")
+    answers = {truth.customer_id: truth.answer(time.time()) for truth in truths}
+    assert {customer: tuple(rest) for customer, *rest in view} == {
+        customer: (answer.tier, answer.entitled, answer.status)
+        for customer, answer in answers.items()
+    }

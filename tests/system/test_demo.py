@@ -1,6 +1,7 @@
 """The demo: it finds nothing where nothing is wrong, and names what is, customer by customer."""
 
 import asyncio
+import fcntl
 import json
 import os
 import re
@@ -12,41 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
-from consumer.storage.engine import make_engine
 from ops.demo.breaking import PARTS
 from ops.demo.counters import count_between, read_counters
-from ops.demo.verify import Mismatch, Sent, check_answers, check_rows, find_missing
+from ops.demo.verify import Sent, check_answers, find_missing
 from ops.embedded.processes import Process, running_pid
 from ops.embedded.stack import is_in_use
 from ops.simulate import Traffic, simulate
 from ops.simulator.history import History
-from ops.simulator.truth import CustomerTruth
+from ops.simulator.truth import GRACE_SECONDS
 from ops.up import own_command
-from schemas.settings import DatabaseSettings
+from support.load import engine_of, find_mismatches
 from support.pipeline import Pipeline, recorded
 from support.polling import eventually
 from support.up import free_ports_of_up
 
-GRACE = 24 * 3600
 OWN_STACK = os.environ.get("HOOKLINE_TEST_STACK", "embedded") == "embedded"
 TRAFFIC = Traffic.choose(customers=40, seed="demo", end="2026-11-01", shape="both", duplicates=0.3)
-
-
-def engine_of(pipeline: Pipeline) -> Engine:
-    """Return an engine on the deployment's database."""
-    url = SecretStr(pipeline.variables["HOOKLINE_DATABASE_URL"])
-    return make_engine(DatabaseSettings(database_url=url), "test")
-
-
-def mismatches(pipeline: Pipeline, truths: list[CustomerTruth]) -> list[Mismatch]:
-    """Hold a deployment against what is true."""
-    with engine_of(pipeline).connect() as connection:
-        found = list(check_rows(connection, truths, GRACE))
-    url = pipeline.variables["HOOKLINE_GATEKEEPER_URL"]
-    return found + asyncio.run(check_answers(url, None, truths, GRACE))
 
 
 @pytest.fixture
@@ -137,7 +121,7 @@ def test_a_right_outcome_matches_and_each_planted_difference_is_named(
     """Nothing mismatches after real traffic; every kind of wrong is told with its customer."""
     pipeline, histories = simulated
     truths = [history.truth for history in histories]
-    assert mismatches(pipeline, truths) == []
+    assert find_mismatches(pipeline, truths) == []
 
     victims = truths[: len(PLANTED)]
     with engine_of(pipeline).begin() as connection:
@@ -146,7 +130,7 @@ def test_a_right_outcome_matches_and_each_planted_difference_is_named(
             values = {"customer": victim.customer_id, "sub": sub}
             used = {name: value for name, value in values.items() if f":{name}" in statement}
             assert connection.execute(text(statement), used).rowcount > 0, statement
-    found = mismatches(pipeline, truths)
+    found = find_mismatches(pipeline, truths)
     for victim, (_, words) in zip(victims, PLANTED, strict=True):
         assert any(m.customer == victim.customer_id and words in m.what for m in found), words
     assert {mismatch.customer for mismatch in found} == {victim.customer_id for victim in victims}
@@ -184,8 +168,8 @@ def test_a_wrong_answer_of_the_gatekeeper_is_named(
         truth, subscriptions=(replace(truth.subscriptions[0], **{field: other[field]}),)
     )
     url = pipeline.variables["HOOKLINE_GATEKEEPER_URL"]
-    assert asyncio.run(check_answers(url, None, [truth], GRACE)) == []
-    found = asyncio.run(check_answers(url, None, [wrong], GRACE))
+    assert asyncio.run(check_answers(url, None, [truth], GRACE_SECONDS)) == []
+    found = asyncio.run(check_answers(url, None, [wrong], GRACE_SECONDS))
     assert {mismatch.customer for mismatch in found} == {truth.customer_id}
 
 
@@ -276,6 +260,18 @@ def test_demo_refuses_in_a_sentence(
     assert found.returncode == 2
     assert sentence in found.stderr
     assert "deliveries" not in found.stdout
+
+
+@pytest.mark.skipif(not OWN_STACK, reason="runs an up of its own")
+def test_demo_does_not_run_against_half_a_deployment(
+    tmp_path: Path, own_environment: dict[str, str]
+) -> None:
+    """A folder that is in use by something without an env file is told, and left alone."""
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = demo(tmp_path, own_environment)
+    assert found.returncode == 2
+    assert "is not ready: look at /readyz" in found.stderr
 
 
 BROKEN = {

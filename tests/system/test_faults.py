@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, TopicPartition
 from ops.embedded.stack import Ports, Stack
 from ops.migrate import migrate
 from schemas.settings import MigrateSettings, load
-from support.load import check_lives, lives, shuffled
+from support.load import check_outcome, histories, shuffled
 from support.pipeline import Pipeline, counted, environment, recorded
 from support.polling import eventually
 
@@ -106,21 +106,21 @@ class Load:
 def test_a_killed_consumer_is_replaced(deployment: Pipeline) -> None:
     """A kill -9 in mid-batch: the other takes over, nothing is lost, nothing twice."""
     deployment.start("ingest", *CONSUMERS)
-    known = lives(250, "k")
+    known = histories(40, "k")
     load_ = Load(deployment, shuffled(known, copies=2))
     eventually(lambda: recorded(deployment) > 50, what="the first batches")
     deployment.members["consumer-1"].process.kill()
     assert set(load_.wait()) == {200}
     events = len({str(document["id"]) for document in load_.events})
     eventually(lambda: recorded(deployment) == events, 60, "the takeover")
-    check_lives(deployment, known)
+    check_outcome(deployment, known)
     assert deployment.query("SELECT count(*) FROM dead_letters") == [(0,)]
 
 
 def test_a_stopped_consumer_that_comes_back_does_no_harm(deployment: Pipeline) -> None:
     """A process frozen past its session finds its positions moved on, and overwrites nothing."""
     deployment.start("ingest", *CONSUMERS)
-    known = lives(150, "z")
+    known = histories(25, "z")
     load_ = Load(deployment, shuffled(known))
     eventually(lambda: recorded(deployment) > 20, what="the first batches")
     frozen = deployment.members["consumer-1"].process.pid
@@ -130,14 +130,14 @@ def test_a_stopped_consumer_that_comes_back_does_no_harm(deployment: Pipeline) -
     eventually(lambda: recorded(deployment) == events, 60, "the takeover")
     os.kill(frozen, signal.SIGCONT)
     eventually(lambda: deployment.readiness("consumer-1")[0] == httpx.codes.OK, 60)
-    check_lives(deployment, known)
+    check_outcome(deployment, known)
 
 
 def test_kafka_killed_under_load(deployment: Pipeline, stack: Stack) -> None:
     """No 200 without a record; 503 with Retry-After meanwhile; recovery without a restart."""
     deployment.start("ingest", *CONSUMERS)
     before = pids(deployment)
-    known = lives(150, "b")
+    known = histories(25, "b")
     events = shuffled(known)
     load_ = Load(deployment, events)
     eventually(lambda: recorded(deployment) > 50, what="the first batches")
@@ -159,7 +159,7 @@ def test_kafka_killed_under_load(deployment: Pipeline, stack: Stack) -> None:
     eventually(lambda: deployment.post(events[0]).status_code == httpx.codes.OK, 30)
     assert set(deployment.post_all(refused)) == {200}
     eventually(lambda: recorded(deployment) == len(events), 60, "catching up")
-    check_lives(deployment, known)
+    check_outcome(deployment, known)
     assert pids(deployment) == before
 
 
@@ -169,7 +169,7 @@ def test_postgresql_killed_under_load(deployment: Pipeline, stack: Stack) -> Non
     eventually(lambda: all(owned(deployment, name) == 6 for name in CONSUMERS))
     before = pids(deployment)
     logs = {name: log_of(deployment, name) for name in CONSUMERS}
-    known = lives(150, "p")
+    known = histories(25, "p")
     events = shuffled(known)
     load_ = Load(deployment, events)
     eventually(lambda: recorded(deployment) > 50, what="the first batches")
@@ -178,7 +178,7 @@ def test_postgresql_killed_under_load(deployment: Pipeline, stack: Stack) -> Non
     eventually(lambda: all(not is_ready(deployment, name) for name in CONSUMERS))
     stack.postgres.start()
     eventually(lambda: recorded(deployment) == len(events), 60, "catching up")
-    check_lives(deployment, known)
+    check_outcome(deployment, known)
     assert deployment.query("SELECT count(*) FROM dead_letters") == [(0,)]
     assert pids(deployment) == before
     for name, log in logs.items():
@@ -188,27 +188,27 @@ def test_postgresql_killed_under_load(deployment: Pipeline, stack: Stack) -> Non
 def test_valkey_killed_under_load(deployment: Pipeline, stack: Stack) -> None:
     """Work goes on without Redis, and with it once it is back."""
     deployment.start("ingest", *CONSUMERS)
-    known = lives(100, "v")
+    known = histories(15, "v")
     events = shuffled(known, copies=2)
     half = len(events) // 2
     assert set(deployment.post_all(events[:half])) == {200}
     stack.valkey.kill()
     assert set(deployment.post_all(events[half:])) == {200}
     eventually(lambda: recorded(deployment) == len(events) // 2, 60, "applying without Redis")
-    check_lives(deployment, known)
+    check_outcome(deployment, known)
     breaker = "hookline_redis_unknown_total"
     assert any(breaker + "{" in deployment.metrics(n) for n in CONSUMERS)
     stack.valkey.start()
-    more = lives(20, "w")
+    more = histories(4, "w")
     assert set(deployment.post_all(shuffled(more))) == {200}
     eventually(lambda: recorded(deployment) == len(events) // 2 + sum(len(m.events) for m in more))
-    check_lives(deployment, [*known, *more])
+    check_outcome(deployment, [*known, *more])
 
 
 def test_a_consumer_stops_in_order(deployment: Pipeline) -> None:
     """SIGTERM under load: the batch is finished, the exit code is 0, nothing is applied twice."""
     deployment.start("ingest", "consumer-1")
-    known = lives(120, "t")
+    known = histories(20, "t")
     load_ = Load(deployment, shuffled(known))
     eventually(lambda: recorded(deployment) > 20, what="the first batches")
     process = deployment.members["consumer-1"].process
@@ -217,4 +217,4 @@ def test_a_consumer_stops_in_order(deployment: Pipeline) -> None:
     load_.wait()
     deployment.start("consumer-1")
     eventually(lambda: recorded(deployment) == len(load_.events), 60, "the rest")
-    check_lives(deployment, known)
+    check_outcome(deployment, known)
