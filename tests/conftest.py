@@ -21,6 +21,8 @@ from support.bench import Bench
 from support.pipeline import PLANS_TEXT, Pipeline, environment
 from support.servers import NoServersError, Servers, provide
 
+pytest_plugins = ["property.reporting"]
+
 _redis_numbers = itertools.count()
 
 

@@ -1,10 +1,94 @@
-"""How many examples a run looks at: few by default, the full number with HOOKLINE_PROVE=1."""
+"""How much a run looks at, and from which seed: few and always the same, unless it proves.
+
+`make test` is deterministic. `make prove` (HOOKLINE_PROVE=1) takes the full numbers and draws a
+new seed each time; HOOKLINE_SEED replays one.
+"""
 
 import os
+import secrets
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, TypeVar
+
+import hypothesis
+from hypothesis import HealthCheck
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+T = TypeVar("T")
+Test = TypeVar("Test", bound=Callable[..., Any])
 
 PROVING = os.environ.get("HOOKLINE_PROVE") == "1"
+SEED = (os.environ.get("HOOKLINE_SEED") or secrets.token_hex(4)) if PROVING else "hookline"
 
 
 def examples(full: int, few: int) -> int:
     """Return the number of examples of this run."""
     return full if PROVING else few
+
+
+def draw(name: str) -> Random:
+    """Return a chance of its own for each name: a replay needs the seed, not the same selection."""
+    return Random(f"{SEED}:{name}")  # noqa: S311 - the same draws for the same seed
+
+
+def search(full: int, few: int) -> Callable[[Test], Test]:
+    """Let hypothesis look at so many examples, from the run's seed and from nothing stored."""
+
+    def apply(test: Test) -> Test:
+        number = draw(test.__name__).getrandbits(64)
+        settings = hypothesis.settings(
+            max_examples=examples(full, few),
+            deadline=None,
+            database=None,
+            # A proof counts over all examples on purpose.
+            suppress_health_check=[HealthCheck.function_scoped_fixture],
+        )
+        return hypothesis.seed(number)(settings(test))
+
+    return apply
+
+
+@dataclass
+class Proof:
+    """What one test looks at: its own chance, a bar while it runs, counts for the summary."""
+
+    name: str
+    counts: Counter[str] = field(default_factory=Counter)
+    bar: Progress | None = None
+
+    @property
+    def random(self) -> Random:
+        """A new chance that begins where this test's always begins."""
+        return draw(self.name)
+
+    def count(self, **seen: int) -> None:
+        """Add to what the summary says was looked at."""
+        self.counts.update(seen)
+
+    def track(self, items: Iterable[T], total: int) -> Iterator[T]:
+        """Yield items, and show how far they are, where anybody watches."""
+        if not PROVING:
+            yield from items
+            return
+        if self.bar is None:
+            self.bar = Progress(
+                TextColumn("{task.description:<40.40}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+            )
+            self.bar.start()
+        yield from self.bar.track(items, total, description=self.name)
+
+    def close(self) -> None:
+        """Take the bar away, whether the test held or not."""
+        if self.bar is not None:
+            self.bar.stop()

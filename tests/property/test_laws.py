@@ -2,7 +2,7 @@
 
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from consumer.billing.facts import (
@@ -17,7 +17,7 @@ from consumer.billing.facts import (
     encode_facts,
 )
 from consumer.billing.merge import merge, prune
-from property.profile import examples
+from property.profile import Proof, examples, search
 
 SECONDS = range(4)
 IDS = ("evt_a", "evt_b", "evt_c")
@@ -69,30 +69,33 @@ def check_law(a: FactSet, b: FactSet, c: FactSet) -> None:
     assert tiny(a | a) == tiny(a)
 
 
-def test_law_on_many_triples() -> None:
+def test_law_on_many_triples(proof: Proof) -> None:
     """A dropped fact stays dropped whatever comes, in every grouping of three sets."""
-    random = Random(1)  # noqa: S311 - the same sets each time
-    for _ in range(examples(100_000, 25_000)):
+    random, triples = proof.random, examples(100_000, 25_000)
+    for _ in proof.track(range(triples), triples):
         check_law(draw_set(random), draw_set(random), draw_set(random))
+        proof.count(triples=1)
 
 
 facts = st.randoms(use_true_random=False).map(draw_fact)
 fact_sets = st.frozensets(facts, max_size=8)
 
 
-@settings(max_examples=examples(2_000, 200), deadline=None, derandomize=True)
+@search(2_000, 200)
 @given(fact_sets, fact_sets, fact_sets)
-def test_law(a: FactSet, b: FactSet, c: FactSet) -> None:
+def test_law(proof: Proof, a: FactSet, b: FactSet, c: FactSet) -> None:
     """The same law where the search looks for the smallest set that breaks it."""
     check_law(a, b, c)
     assert merge(a, b) == merge(b, a) == prune(a | b)
+    proof.count(triples=1)
 
 
-@settings(max_examples=examples(2_000, 200), deadline=None, derandomize=True)
+@search(2_000, 200)
 @given(fact_sets, st.randoms(use_true_random=False))
-def test_equal_sets_are_equal_bytes(found: FactSet, random: Random) -> None:
+def test_equal_sets_are_equal_bytes(proof: Proof, found: FactSet, random: Random) -> None:
     """What is stored depends on the set alone, and is read back as it was."""
     shuffled = random.sample(sorted(found, key=repr), len(found))
     text = encode_facts(frozenset(shuffled))
     assert text == encode_facts(found)
     assert decode_facts(text) == found
+    proof.count(sets=1)

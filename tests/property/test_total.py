@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 import consumer.billing
-from consumer.billing.facts import decode_facts, encode_facts, texts_of
+from consumer.billing.facts import NO_FACTS, FactSet, decode_facts, encode_facts, texts_of
 from consumer.billing.handlers import read_event
-from consumer.billing.merge import prune
+from consumer.billing.merge import merge, prune
 from consumer.billing.projection import project
-from property.profile import examples
+from property.profile import Proof, examples
 from property.world import bodies
 from schemas.stripe_event import BadEvent, check_storable, decode_event, decode_route
 from support.billing import GRACE, PLANS
@@ -62,14 +62,15 @@ def mutate(document: Json, random: Random) -> bytes:
     return json.dumps(changed).encode()
 
 
-def test_mutated_events_never_raise() -> None:
+def test_mutated_events_never_raise(proof: Proof) -> None:
     """An event with odd, missing or null fields is set aside or read; nothing else raises."""
-    random = Random(4)  # noqa: S311 - the same junk each time
+    random, mutations = proof.random, examples(20_000, 10_000)
     events = [json.loads(body) for body in bodies(40)]
     outcomes = {"facts": 0, "none": 0, "undecodable": 0}
-    for _ in range(examples(10_000, 10_000)):
+    for _ in proof.track(range(mutations), mutations):
         body = mutate(random.choice(events), random)
         outcomes[read_whole(body)] += 1
+        proof.count(mutated_payloads=1)
     assert all(count > 50 for count in outcomes.values()), outcomes
 
 
@@ -91,11 +92,11 @@ def read_whole(body: bytes) -> str:
     return "facts"
 
 
-def test_bytes_that_are_no_event_never_raise() -> None:
+def test_bytes_that_are_no_event_never_raise(proof: Proof) -> None:
     """Cut, doubled or overwritten bytes are refused in one way, or read."""
-    random = Random(5)  # noqa: S311 - the same bytes each time
+    random, mutations = proof.random, examples(100_000, 10_000)
     originals = bodies(3)
-    for _ in range(examples(100_000, 10_000)):
+    for _ in proof.track(range(mutations), mutations):
         body = bytearray(random.choice(originals))
         for _ in range(random.randint(1, 3)):
             start = random.randrange(len(body))
@@ -103,15 +104,18 @@ def test_bytes_that_are_no_event_never_raise() -> None:
             if not body:
                 break
         assert read_whole(bytes(body)) in {"facts", "none", "undecodable"}
+        proof.count(broken_bodies=1)
 
 
-def test_core_asks_no_clock_random_or_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_core_asks_no_clock_random_or_network(
+    proof: Proof, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Extracting, merging and projecting work where the clock, chance and sockets are forbidden."""
 
     def forbid(*_: object, **__: object) -> None:
         pytest.fail("the core asked the world around it")
 
-    known = bodies(20)
+    known = bodies(examples(2_000, 20))
     for module, name in (
         (time, "time"),
         (time, "time_ns"),
@@ -119,9 +123,19 @@ def test_core_asks_no_clock_random_or_network(monkeypatch: pytest.MonkeyPatch) -
         (socket, "socket"),
     ):
         monkeypatch.setattr(module, name, forbid)
-    outcomes = {read_whole(body) for body in known}
+    outcomes = set()
+    sets: dict[str, FactSet] = {}
+    for body in proof.track(known, len(known)):
+        outcomes.add(read_whole(body))
+        reading = read_event(decode_event(body))
+        if reading.subscription is not None and reading.fact is not None:
+            merged = merge(sets.get(reading.subscription, NO_FACTS), frozenset({reading.fact}))
+            sets[reading.subscription] = merged
+            project(merged, PLANS, GRACE)
+        proof.count(events=1)
     monkeypatch.undo()
     assert outcomes == {"facts", "none"}
+    assert sets
 
 
 @pytest.mark.parametrize("path", sorted(CORE.glob("*.py")), ids=lambda path: path.stem)

@@ -1,9 +1,10 @@
-"""The simulated world that properties are shown on, seeded per test."""
+"""The simulated world that properties are shown on, seeded by the run and per test."""
 
 from ops.simulator.catalogue import PLANS as SOLD
 from ops.simulator.catalogue import TIERS
 from ops.simulator.history import World
 from ops.simulator.life import Pace
+from property.profile import SEED
 from schemas.plans import Plans
 
 END = 1_795_000_000
@@ -19,7 +20,7 @@ PLANS = Plans(
 
 def world(seed: str, pace: Pace) -> World:
     """Return the world of one test."""
-    return World(seed, END, pace=pace)
+    return World(f"{SEED}:{seed}", END, pace=pace)
 
 
 def bodies(customers: int) -> list[bytes]:

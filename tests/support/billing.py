@@ -1,10 +1,10 @@
 """Folding events in a test: the billing core without anything around it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from consumer.billing.facts import NO_FACTS, FactSet
+from consumer.billing.facts import NO_FACTS, Fact, FactSet
 from consumer.billing.handlers import read_event
 from consumer.billing.merge import merge
 from consumer.billing.projection import Projection, Row, project
@@ -58,6 +58,15 @@ def fold(events: Iterable[Json], start: FactSet = NO_FACTS) -> dict[str, FactSet
             known = found.get(reading.subscription, start)
             found[reading.subscription] = merge(known, frozenset({reading.fact}))
     return found
+
+
+def every_order(facts: Sequence[Fact], known: FactSet = NO_FACTS) -> Iterator[FactSet]:
+    """Yield the state after each order of facts; orders share the merges they begin with."""
+    if not facts:
+        yield known
+    for place, fact in enumerate(facts):
+        rest = [*facts[:place], *facts[place + 1 :]]
+        yield from every_order(rest, merge(known, frozenset({fact})))
 
 
 def projected(events: Iterable[Json], subscription: str = "sub_1") -> Projection:
