@@ -1,10 +1,12 @@
 """Each rule of the core is broken in turn: the counter-examples that need it must notice."""
 
 import inspect
+import re
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from itertools import islice, permutations
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -17,15 +19,21 @@ from support.stripe import decoded
 from unit.billing.counter_examples import CASES, Case
 
 MOST_ORDERS = 60
+README = (Path(__file__).parents[2] / "README.md").read_text()
 
 MERGE = (
-    ("1 ended", "if ended:", "if False:", "late_update_after_deleted deleted_body_says_active"),
+    (
+        "1 ended",
+        "if ended:",
+        "if False:",
+        "late_update_after_deleted deleted_body_says_active",
+    ),
     ("2 window", "WINDOW_SECONDS = 5", "WINDOW_SECONDS = 0", "there_and_back_b backwards_second"),
     (
         "3 paid before failed",
         "(not fact.paid, fact.at, fact.id, canonical(fact))",
         "(fact.at, fact.id, canonical(fact))",
-        "late_failed_after_paid",
+        "failed_and_paid_same_second late_failed_after_paid",
     ),
     (
         "3 first failure",
@@ -42,6 +50,12 @@ MERGE = (
     ),
 )
 PROJECTION = (
+    (
+        "P1 its status",
+        "return _build(winner.after, plans",
+        'return _build(replace(winner.after, status="active"), plans',
+        "late_update_after_deleted updated_canceled_without_deleted deleted_body_says_active",
+    ),
     (
         "P2 links",
         "final = final or snapshots",
@@ -132,6 +146,22 @@ def test_removed_rule_is_noticed(
     cases = {case.name: case for case in CASES}
     unnoticed = [name for name in noticed_by.split() if all(holds(cases[name], *pair))]
     assert not unnoticed, rule
+
+
+def test_readme_names_the_cases_of_each_rule() -> None:
+    """The table in tests/README.md is the one above."""
+    found = re.search(r"<!-- rules -->\n(.*)\n<!-- /rules -->", README, re.DOTALL)
+    assert found is not None
+    assert found.group(1) == render_rules()
+
+
+def render_rules() -> str:
+    """Return the table of rules and of the cases that need them, as the README shows it."""
+    lines = ["| rule | cases that turn red without it |", "|---|---|"]
+    for module, rule, _, _, noticed_by in BROKEN:
+        name = f"prune {rule}" if module is merge else rule
+        lines.append(f"| {name} | {', '.join(f'`{case}`' for case in noticed_by.split())} |")
+    return "\n".join(lines)
 
 
 def test_rules_in_place_hold() -> None:
