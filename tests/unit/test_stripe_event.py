@@ -1,6 +1,5 @@
 """What the door lets through, what the consumer sets aside, and whose event it is."""
 
-import json
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from schemas.stripe_event import (
     decode_event,
     decode_route,
 )
-from support.stripe import T0, body, decoded, event
+from support.stripe import OLD, T0, body, event
 
 GOOD = event("invoice.paid", {"id": "in_1", "object": "invoice", "customer": "cus_1"}, id="evt_1")
 
@@ -170,55 +169,56 @@ def test_ids_further_down_are_not_the_events() -> None:
     assert found.id == "evt_1"
 
 
-CUSTOMERS: list[tuple[dict[str, Any], dict[str, Any] | None, str | None]] = [
-    ({"object": "customer", "id": "cus_1"}, None, "cus_1"),
-    ({"object": "customer", "id": "cus_1", "deleted": True}, None, "cus_1"),
-    ({"object": "invoice", "id": "in_1", "customer": "cus_1"}, None, "cus_1"),
-    ({"object": "invoice", "customer": {"id": "cus_1", "object": "customer"}}, None, "cus_1"),
-    ({"object": "invoice", "customer": {"id": "cus_1", "deleted": True}}, None, "cus_1"),
-    ({"object": "payment_method", "customer": None}, {"customer": "cus_1"}, "cus_1"),
-    ({"object": "invoice", "customer": None, "customer_account": "acct_1"}, None, "acct_1"),
-    ({"object": "invoice", "customer": "cus_1", "customer_account": "acct_1"}, None, "cus_1"),
-    ({"object": "charge", "id": "ch_1", "customer": None}, None, None),
-    ({"object": "charge", "customer": ""}, None, None),
-    ({"object": "charge", "customer": 7}, None, None),
-    ({"object": "charge", "customer": ["cus_1"]}, None, None),
-    ({"object": "charge", "customer": {"id": None}}, {"customer": 7}, None),
-    ({"object": "product", "id": "prod_1"}, None, None),
+EVENTS: dict[str, dict[str, Any]] = {
+    "no_request": {},
+    "request_null": {"request": None},
+    "request_text": {"request": "req_1"},
+    "request_object": {"request": {"id": "req_1", "idempotency_key": None}},
+    "request_of_nulls": {"request": {"id": None, "idempotency_key": None}},
+    "api_version_null": {"api_version": None},
+    "api_version_number": {"api_version": 20240620},
+    "pending_webhooks_text": {"pending_webhooks": "1"},
+    "livemode_null": {"livemode": None},
+    "account_null": {"account": None},
+    "context": {"context": "acct_1/acct_2"},
+    "invented_tomorrow": {"invented": {"tomorrow": [1]}, "type": "invented.tomorrow"},
+}
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_what_stands_around_an_event_does_not_change_it(name: str) -> None:
+    """Requests, versions and fields of any kind leave the event, its customer and its key alone."""
+    raw = with_fields(**EVENTS[name])
+    found = decode_event(raw)
+    assert (found.id, found.created, found.object) == ("evt_1", T0, GOOD["data"]["object"])
+    assert (found.type, found.livemode) == (EVENTS[name].get("type", "invoice.paid"), False)
+    assert found.api_version in {OLD, None}
+    assert customer_of(found) == decode_route(raw).key == "cus_1"
+
+
+THIN: dict[str, Any] = {
+    "id": "evt_1",
+    "object": "v2.core.event",
+    "type": "v1.billing.meter.error_report_triggered",
+    "created": "2026-01-01T00:00:00.000Z",
+    "livemode": False,
+}
+THINS = [
+    THIN,
+    THIN | {"related_object": {"id": "mtr_1", "type": "billing.meter", "url": "/v1/meters/1"}},
+    THIN | {"related_object": None, "context": None, "reason": None},
+    THIN | {"reason": {"type": "request", "request": {"id": "req_1", "idempotency_key": "k"}}},
+    THIN | {"data": {"developer_message_summary": "none"}},
+    {"id": "evt_1", "object": "v2.core.event"},
 ]
 
 
-@pytest.mark.parametrize(("obj", "previous", "customer"), CUSTOMERS)
-def test_customer(
-    obj: dict[str, Any], previous: dict[str, Any] | None, customer: str | None
-) -> None:
-    """The customer is found wherever Stripe names it, and never made up."""
-    document = event("any.type", obj, previous=previous)
-    assert customer_of(decoded(document)) == customer
-    if customer is not None:
-        assert decode_route(body(document)).key == customer
-
-
-KEYS: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-    ({"customer": "cus_1", "id": "in_1"}, {"account": "acct_1"}, "cus_1"),
-    ({"customer": None, "customer_account": "acct_2"}, {"account": "acct_1"}, "acct_2"),
-    ({"customer": None, "id": "ch_1"}, {"account": "acct_1"}, "acct_1"),
-    ({"customer": None, "id": "ch_1"}, {"account": None}, "ch_1"),
-    ({"customer": None, "id": None}, {}, "evt_1"),
-    ({}, {"data": None}, "evt_1"),
-]
-
-
-@pytest.mark.parametrize(("obj", "fields", "key"), KEYS)
-def test_partition_key(obj: dict[str, Any], fields: dict[str, Any], key: str) -> None:
-    """The key is the customer, else an account, else the object, else the event; never nothing."""
-    assert decode_route(body(event("any.type", obj, id="evt_1") | fields)).key == key
-
-
-def test_thin_event_is_told_from_its_route() -> None:
-    """A thin event has no data and a written time; the door must know it without an error."""
-    thin = {"id": "evt_1", "object": "v2.core.event", "type": "v1.x", "created": "2026-01-01"}
-    route = decode_route(json.dumps(thin).encode())
+@pytest.mark.parametrize("thin", THINS)
+def test_thin_event_is_told_from_its_route(thin: dict[str, Any]) -> None:
+    """A thin event has no object and a written time; the door must know it without an error."""
+    route = decode_route(body(thin))
     assert route.is_thin
-    assert route.created is None
+    assert (route.created, route.key) == (None, "evt_1")
+    with pytest.raises(BadEvent):
+        decode_event(body(thin))
     assert not decode_route(body(GOOD)).is_thin
