@@ -36,7 +36,7 @@ check: $(STAMP) ## Lint, format, types, import directions
 	@$(BIN)/lint-imports
 
 prove: $(STAMP) ## Prove the laws of ordering on a new seed's histories (minutes); SEED=… replays
-	@HOOKLINE_PROVE=1 HOOKLINE_SEED=$(SEED) $(BIN)/python -m pytest -qs --timeout 1800 \
+	@HOOKLINE_PROVE=1 HOOKLINE_SEED="$(SEED)" $(BIN)/python -m pytest -qs --timeout 1800 \
 	  tests/property tests/unit/billing/test_captured.py tests/system/test_every_order.py $(ARGS)
 
 secrets: ## Make the secrets that docker-compose.yml names, once

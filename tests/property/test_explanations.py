@@ -19,7 +19,7 @@ from support.dossiers import at_second, dossier_of
 
 def test_every_history_is_explained(proof: Proof) -> None:
     """The answer is entitlement's own, and every event has its line, whenever it is asked."""
-    customers = examples(1_000, 100)
+    customers = examples(400, 100)
     histories = world("explained", Pace(loops=True)).histories(customers)
     random = proof.random
     for history in proof.track(histories, customers):
