@@ -99,12 +99,12 @@ CASES = [
     ),
     Case(
         "there_and_back_a",
-        "a loop with nothing before it is flagged",
+        "a loop with nothing before it is flagged; its greatest id stands, everywhere the same",
         [
             updated("active", 5, {"cancel_at_period_end": False}, cancel_at_period_end=True),
             updated("active", 5, {"cancel_at_period_end": True}),
         ],
-        {"ambiguous": True},
+        {"cancel_at_period_end": False, "ambiguous": True},
     ),
     Case(
         "there_and_back_b",

@@ -72,6 +72,7 @@ PROJECTION = (
         "lost_link",
     ),
     ("P2 clock", "if fact.at == newest]", "]", "lost_link"),
+    ("P2 greatest id", "winner = max(last", "winner = min(last", "there_and_back_a"),
     (
         "P3 by name",
         "    named = winner.after.latest_invoice\n",
