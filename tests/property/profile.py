@@ -80,7 +80,7 @@ class Proof:
             return
         if self.bar is None:
             self.bar = Progress(
-                TextColumn("{task.description:<40.40}"),
+                TextColumn("{task.description:<40.40}", markup=False),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),

@@ -73,7 +73,7 @@ def pytest_terminal_summary() -> None:
         seen = "\n".join(
             f"{count:,} {what.replace('_', ' ')}" for what, count in shown.counts.items()
         )
-        found = f"in {shown.broken} tests" if shown.broken else "0"
+        found = f"{shown.broken} failed" if shown.broken else "0"
         table.add_row(shown.truth, seen, found, f"{shown.seconds:.1f}")
     _console.print(table)
     _console.print(f"the same again: make prove SEED={SEED}")
