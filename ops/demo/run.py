@@ -35,6 +35,7 @@ from schemas.plans import Price, load_plans
 from schemas.settings import ConsumerSettings, GatekeeperSettings, IngestSettings, load
 
 LOOK_SECONDS = 0.5
+COUNTED_SECONDS = 10.0
 STUCK_SECONDS = 60.0
 """Events that are not applied while nothing moves for so long are lost."""
 
@@ -142,7 +143,7 @@ class Demo:
         with View(self._console, len(deliveries)) as view:
             asyncio.run(self._send(deliveries, applied, view))
         with self._console.status("comparing"):
-            counted = count_between(before, self._counters())
+            counted = self._count_since(before)
             return self._compare(histories, applied, began, counted)
 
     # --- sending and waiting
@@ -182,6 +183,18 @@ class Demo:
         outage = await asyncio.to_thread(break_part, self._deployment, part)
         view.say([f"all is ready again, {outage.seconds:.1f} s after {part} was killed first"])
         return outage
+
+    def _count_since(self, before: Mapping[int, Counters]) -> Counted | None:
+        """Return what consumers counted, once they have seen the last repeated delivery too."""
+        deliveries = sum(self._ledger.accepted.values())
+        deadline = time.monotonic() + COUNTED_SECONDS
+        while True:
+            counted = count_between(before, self._counters())
+            if counted is None or counted.recorded + counted.dropped >= deliveries:
+                return counted
+            if time.monotonic() > deadline:
+                return counted
+            time.sleep(LOOK_SECONDS)
 
     def _counters(self) -> dict[int, Counters]:
         return read_counters(self._deployment.consumer_ports())
