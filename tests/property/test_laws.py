@@ -1,6 +1,7 @@
 """Pruning early equals never pruning: on random sets from a domain small enough to collide."""
 
 from random import Random
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,7 +18,9 @@ from consumer.billing.facts import (
     encode_facts,
 )
 from consumer.billing.merge import merge, prune
+from consumer.billing.projection import project
 from property.profile import Proof, examples, search
+from support.billing import GRACE, PLANS
 
 SECONDS = range(4)
 IDS = ("evt_a", "evt_b", "evt_c")
@@ -99,3 +102,19 @@ def test_equal_sets_are_equal_bytes(proof: Proof, found: FactSet, random: Random
     assert text == encode_facts(found)
     assert decode_facts(text) == found
     proof.count(sets=1)
+
+
+def test_order_in_memory_does_not_matter(proof: Proof) -> None:
+    """A set is pruned and projected the same in every process, wherever its facts lie in memory."""
+    random, sets = proof.random, examples(20_000, 3_000)
+    for found in proof.track((draw_set(random) for _ in range(sets)), sets):
+        kept = prune(found)
+        assert prune(shuffle(found, random)) == kept
+        if kept:
+            assert project(shuffle(kept, random), PLANS, GRACE) == project(kept, PLANS, GRACE)
+        proof.count(sets=1)
+
+
+def shuffle(facts: FactSet, random: Random) -> FactSet:
+    """Return facts in an order that a set may have in another process."""
+    return cast("FactSet", tuple(random.sample(sorted(facts, key=repr), len(facts))))
