@@ -284,6 +284,22 @@ import consumer.batch
 consumer.batch.backed_marks = lambda marks, positions: set()
 consumer.batch.find_recorded = lambda connection, created: {}
 """,
+    # Marks count only where the position backs them, so that guard is gone as well; and the
+    # process dies once where every process may, between the mark and the commit.
+    "mark before the commit, and believe it": """
+import os, pathlib
+import consumer.batch as batch
+batch.backed_marks = lambda marks, positions: set(marks)
+fold = batch.Batch._fold
+died = pathlib.Path(__file__).with_name("died")
+def fold_and_mark(self, connection, pass_, scope):
+    fold(self, connection, pass_, scope)
+    self._hints.after([], batch._marks(pass_), [])
+    if not died.exists():
+        died.touch()
+        os._exit(1)
+batch.Batch._fold = fold_and_mark
+""",
 }
 
 
