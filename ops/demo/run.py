@@ -36,6 +36,8 @@ from schemas.settings import ConsumerSettings, GatekeeperSettings, IngestSetting
 
 LOOK_SECONDS = 0.5
 COUNTED_SECONDS = 10.0
+"""Longest wait for consumers to have counted the last repeated delivery."""
+
 STUCK_SECONDS = 60.0
 """Events that are not applied while nothing moves for so long are lost."""
 
@@ -181,7 +183,8 @@ class Demo:
         await halfway.wait()
         view.say([f"{part} is killed, and again when it has come back, {KILLS} times"])
         outage = await asyncio.to_thread(break_part, self._deployment, part)
-        view.say([f"all is ready again, {outage.seconds:.1f} s after {part} was killed first"])
+        state = "all is ready again" if outage.is_mended else "not everything is ready again"
+        view.say([f"{state}, {outage.seconds:.1f} s after {part} was killed first"])
         return outage
 
     def _count_since(self, before: Mapping[int, Counters]) -> Counted | None:

@@ -8,7 +8,7 @@ from ops.simulator.history import History
 from ops.simulator.life import Event
 
 CUSTOMERS_AT_ONCE = 250
-"""Whose events are mixed with each other: enough that no two of a customer are neighbours."""
+"""Whose events are mixed with each other and held in memory together, 20 MB of them."""
 
 
 def mix(histories: Iterable[History], duplicates: float, seed: str) -> Iterator[Event]:
