@@ -16,17 +16,24 @@ class RawAnswer:
 
 def talk(port: int, *chunks: bytes, seconds: float = 15) -> RawAnswer:
     """Send chunks and read until the server closes, or one whole answer is there."""
-    with socket.create_connection(("127.0.0.1", port), timeout=seconds) as connection:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with connect(port, seconds) as connection:
         try:
             for chunk in chunks:
                 connection.sendall(chunk)
         except OSError:
             pass  # refused while we were still talking; the answer may be there all the same
-        return _read(connection)
+        return read_answer(connection)
 
 
-def _read(connection: socket.socket) -> RawAnswer:
+def connect(port: int, seconds: float = 15) -> socket.socket:
+    """Open a connection that sends each chunk as it is given."""
+    connection = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def read_answer(connection: socket.socket) -> RawAnswer:
+    """Read one whole answer, in however many pieces it comes, or to the end."""
     data = b""
     closed = False
     while not _is_whole(data):
