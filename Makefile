@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+LONG_RUN = HOOKLINE_LONG_RUN=$@ HOOKLINE_SEED="$(SEED)"
 COMPILE := uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url
 
 .PHONY: help install up demo test check prove secrets lock clean
@@ -36,7 +37,7 @@ check: $(STAMP) ## Lint, format, types, import directions
 	@$(BIN)/lint-imports
 
 prove: $(STAMP) ## Prove the laws of ordering on a new seed's histories (minutes); SEED=… replays
-	@HOOKLINE_PROVE=1 HOOKLINE_SEED="$(SEED)" $(BIN)/python -m pytest -qs --timeout 1800 \
+	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 1800 \
 	  tests/property tests/unit/billing/test_captured.py tests/system/test_every_order.py $(ARGS)
 
 secrets: ## Make the secrets that docker-compose.yml names, once

@@ -11,10 +11,10 @@ from ops.explain.explanation import explain
 from ops.explain.render import render
 from ops.explain.views import Question, Views
 from ops.simulator.life import Pace
-from property.profile import Proof, examples
 from property.world import END, PLANS, world
 from support.billing import GRACE
 from support.dossiers import at_second, dossier_of
+from support.proving import Proof, examples
 
 
 def test_every_history_is_explained(proof: Proof) -> None:

@@ -18,10 +18,10 @@ from ops.simulator.history import History
 from ops.simulator.life import DAY, MONTH, Event, Life, Pace, Teller
 from ops.simulator.objects import Period, Shape
 from ops.simulator.truth import Answer, SubscriptionTruth
-from property.profile import Proof, draw, examples
 from property.world import END, PLANS, world
 from schemas.stripe_event import StripeEvent, decode_event
 from support.billing import GRACE, Owned, every_order
+from support.proving import Proof, draw, examples
 
 FIVE_TYPES = frozenset(
     {

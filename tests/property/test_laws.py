@@ -19,8 +19,8 @@ from consumer.billing.facts import (
 )
 from consumer.billing.merge import merge, prune
 from consumer.billing.projection import project
-from property.profile import Proof, examples, search
 from support.billing import GRACE, PLANS
+from support.proving import Proof, examples, search
 
 SECONDS = range(4)
 IDS = ("evt_a", "evt_b", "evt_c")

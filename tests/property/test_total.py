@@ -17,10 +17,10 @@ from consumer.billing.facts import NO_FACTS, FactSet, decode_facts, encode_facts
 from consumer.billing.handlers import read_event
 from consumer.billing.merge import merge, prune
 from consumer.billing.projection import project
-from property.profile import Proof, examples
 from property.world import bodies
 from schemas.stripe_event import BadEvent, check_storable, decode_event, decode_route
 from support.billing import GRACE, PLANS
+from support.proving import Proof, examples
 from support.stripe import Json
 
 JUNK: tuple[Any, ...] = (

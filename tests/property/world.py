@@ -4,8 +4,8 @@ from ops.simulator.catalogue import PLANS as SOLD
 from ops.simulator.catalogue import TIERS
 from ops.simulator.history import World
 from ops.simulator.life import Pace
-from property.profile import SEED
 from schemas.plans import Plans
+from support.proving import SEED
 
 END = 1_795_000_000
 PLANS = Plans(

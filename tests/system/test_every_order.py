@@ -17,7 +17,6 @@ from ops.delivery import Delivery, deliver
 from ops.simulator.deliveries import mix
 from ops.simulator.history import History
 from ops.simulator.life import Event, Pace
-from property.profile import SEED, Proof, examples
 from property.world import world
 from schemas.envelope import Envelope, to_headers, to_key
 from schemas.plans import load_plans
@@ -27,6 +26,7 @@ from schemas.stripe_event import decode_route
 from support.billing import GRACE
 from support.pipeline import SECRET, Pipeline
 from support.polling import eventually
+from support.proving import SEED, Proof, examples
 
 HISTORIES = examples(200, 20)
 ORDERS = examples(20, 6)

@@ -1,4 +1,4 @@
-"""What `make prove` prints around its tests: the seed, how to replay a failure, what was seen."""
+"""What a long run prints around its tests: the seed, how to replay a failure, what was seen."""
 
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from property.profile import PROVING, SEED, Proof
+from support.proving import PROVING, SEED, TARGET, Proof
 
 
 @dataclass
@@ -39,7 +39,7 @@ def proof(request: pytest.FixtureRequest) -> Iterator[Proof]:
 def pytest_sessionstart() -> None:
     """Say with which seed this run begins, before anything can go wrong."""
     if PROVING:
-        _console.print(f"the same again: make prove SEED={SEED}")
+        _console.print(f"the same again: make {TARGET} SEED={SEED}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -50,7 +50,7 @@ def pytest_runtest_makereport(
     report = yield
     if PROVING and isinstance(item, pytest.Function):
         if report.failed:
-            line = f"make prove SEED={SEED} ARGS='-k {item.originalname}'"
+            line = f"make {TARGET} SEED={SEED} ARGS='-k {item.originalname}'"
             report.sections.append(("the same again", line))
         if call.when == "call" and not report.skipped:
             _note(item, report)
@@ -76,7 +76,7 @@ def pytest_terminal_summary() -> None:
         found = f"{shown.broken} failed" if shown.broken else "0"
         table.add_row(shown.truth, seen, found, f"{shown.seconds:.1f}")
     _console.print(table)
-    _console.print(f"the same again: make prove SEED={SEED}")
+    _console.print(f"the same again: make {TARGET} SEED={SEED}")
 
 
 def _note(item: pytest.Function, report: pytest.TestReport) -> None:

@@ -1,7 +1,7 @@
-"""How much a run looks at, and from which seed: few and always the same, unless it proves.
+"""How much a run looks at, and from which seed: few and always the same, unless it is a long one.
 
-`make test` is deterministic. `make prove` (HOOKLINE_PROVE=1) takes the full numbers and draws a
-new seed each time; HOOKLINE_SEED replays one.
+`make test` is deterministic. The long runs (`make prove`, `make faults`, `make simulate-faults`)
+take the full numbers and draw a new seed each time; HOOKLINE_SEED replays one.
 """
 
 import os
@@ -25,7 +25,10 @@ from rich.progress import (
 T = TypeVar("T")
 Test = TypeVar("Test", bound=Callable[..., Any])
 
-PROVING = os.environ.get("HOOKLINE_PROVE") == "1"
+TARGET = os.environ.get("HOOKLINE_LONG_RUN", "")
+"""The make target of a long run; empty in `make test`."""
+
+PROVING = bool(TARGET)
 SEED = (os.environ.get("HOOKLINE_SEED") or secrets.token_hex(4)) if PROVING else "hookline"
 
 
