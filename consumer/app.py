@@ -17,6 +17,7 @@ from redis import RedisError
 from consumer.batch import Batch
 from consumer.decode import Decoder
 from consumer.errors import Halt
+from consumer.failpoints import arm
 from consumer.housekeeping import Housekeeping
 from consumer.kafka import Cluster, consumer_config
 from consumer.loop import Loop
@@ -51,7 +52,9 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
     redis = BoundedRedis(
         partial(open_session, settings.redis_url.get_secret_value()), metrics.redis
     )
-    ledger = Ledger(make_engine(settings, "consumer"))
+    engine = make_engine(settings, "consumer")
+    reach = arm(settings.failpoint, engine)
+    ledger = Ledger(engine)
     positions = Positions(settings.kafka_group, settings.kafka_topic)
     sweeper = Sweeper(redis)
     housekeeping = Housekeeping(ledger, sweeper, plans)
@@ -65,6 +68,7 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
         grace=timedelta(hours=settings.grace_hours),
         metrics=metrics,
         now=lambda: datetime.now(UTC),
+        reach=reach,
     )
     loop = Loop(
         connect=lambda on_commit: Consumer(consumer_config(settings) | {"on_commit": on_commit}),
@@ -75,6 +79,7 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
         batch=batch,
         metrics=metrics,
         housekeeping=housekeeping.run,
+        reach=reach,
     )
     readiness.add("kafka", loop.kafka_problem)
     readiness.add("postgresql", loop.database_problem)

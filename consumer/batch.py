@@ -26,6 +26,7 @@ from sqlalchemy import Connection
 
 from consumer.decode import Decoded, Decoder, Incoming
 from consumer.errors import Halt, Reject
+from consumer.failpoints import Reach, pass_by
 from consumer.fold import Changes, Fold
 from consumer.halt import check_our_faults
 from consumer.records import Record
@@ -82,6 +83,7 @@ class Batch:
         grace: timedelta,
         metrics: ConsumerMetrics,
         now: Callable[[], datetime],
+        reach: Reach = pass_by,
     ) -> None:
         self._decoder = decoder
         self._hints = hints
@@ -92,6 +94,7 @@ class Batch:
         self._grace = grace
         self._metrics = metrics
         self._now = now
+        self._reach = reach
 
     def apply(
         self, records: Sequence[Record], positions: Mapping[int, Position]
@@ -119,19 +122,24 @@ class Batch:
         with self._phase("redis_before"):
             seen = self._hints.before([event.event.id for event in decoded.events], locked)
         expected = {record.partition: positions[record.partition] for record in records}
+        self._reach("after_redis_pre")
 
         with self._phase("transaction"), self._ledger.transaction() as connection:
             stored = self._positions.lock(connection, expected)
             pass_ = _start_pass(decoded, seen, stored)
             self._fold(connection, pass_, scope)
+            self._reach("after_fold")
             check_our_faults(connection, pass_.letters, len(pass_.fresh))
             invalidation = self._write(connection, pass_.changes, pass_.letters)
             moved = _move(stored, records) if scope.move_positions else stored
             self._positions.move(connection, stored, moved)
             pass_.moved = moved
+            self._reach("before_commit")
+        self._reach("after_commit")
 
         with self._phase("redis_after"):
             changed = pass_.changes.changed_customers
+            self._reach("before_redis_post")
             if self._hints.after(changed, _marks(pass_), locked) and invalidation is not None:
                 self._sweeper.confirm(invalidation)
         self._count(pass_)
@@ -141,6 +149,7 @@ class Batch:
         """Read what is stored of a pass's events and customers, and fold the events into it."""
         fresh = pass_.fresh
         customers = lock_customers(connection, {e.customer for e in fresh if e.customer})
+        self._reach("after_lock")
         recorded = find_recorded(connection, {e.event.id: e.created_at for e in fresh})
         named = {e.reading.subscription for e in fresh if e.reading.subscription}
         subscriptions = load_subscriptions(connection, customers, named)

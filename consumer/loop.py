@@ -23,6 +23,7 @@ from confluent_kafka import (
 
 from consumer.batch import Batch
 from consumer.errors import Cause, Halt, Retry
+from consumer.failpoints import Reach, pass_by
 from consumer.kafka import (
     GAP_ERRORS,
     REQUEST_SECONDS,
@@ -69,6 +70,7 @@ class Loop:
         batch: Batch,
         metrics: ConsumerMetrics,
         housekeeping: Housekeeping,
+        reach: Reach = pass_by,
     ) -> None:
         self._consumer = connect(self._on_commit)
         self._cluster = cluster
@@ -78,6 +80,7 @@ class Loop:
         self._batch = batch
         self._metrics = metrics
         self._housekeeping = housekeeping
+        self._reach = reach
         self._lag = Lag(metrics)
         self._assigned: set[int] = set()
         self._active: dict[int, Position] = {}
@@ -179,6 +182,8 @@ class Loop:
         work = [records] if records else []
         tries = 0
         give_up_at = time.monotonic() + CONTENDED_SECONDS
+        if records:
+            self._reach("after_poll")
         while work and not (tries and self._stopping):
             try:
                 self._active |= self._batch.apply(work[0], self._active)
@@ -302,6 +307,7 @@ class Loop:
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Only assign, paused: a failing database in here would leave partitions silent."""
+        self._reach("in_assign")
         numbers = [entry.partition for entry in partitions]
         consumer.incremental_assign(
             [TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in numbers]
@@ -313,6 +319,7 @@ class Loop:
         log.info("partitions_assigned", partitions=sorted(numbers))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._reach("in_revoke")
         self._commit(asynchronous=False)
         self._release(consumer, partitions)
 
@@ -376,11 +383,13 @@ class Loop:
         ]
         if not due:
             return
+        self._reach("before_offset_commit")
         try:
             if asynchronous:
                 self._consumer.commit(offsets=due, asynchronous=True)
             else:
                 self._consumer.commit(offsets=due, asynchronous=False)
+            self._reach("after_offset_commit")
         except KafkaException as error:
             log.warning("offsets_not_committed", why=error.args[0].str())
 

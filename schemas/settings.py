@@ -258,6 +258,12 @@ class ConsumerSettings(
         ),
     ] = ()
     consumer_admin_port: Annotated[Port, Field(description="admin port of a consumer")] = 9082
+    failpoint: Annotated[
+        str | None,
+        Field(
+            description="for tests: kill, stop or delay at a named place (consumer/failpoints.py)"
+        ),
+    ] = None
 
 
 class GatekeeperSettings(DatabaseSettings, RedisSettings, PlansSettings):
