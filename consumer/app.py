@@ -10,7 +10,6 @@ from functools import partial
 from types import FrameType
 
 import structlog
-from confluent_kafka import Consumer
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 from redis import RedisError
 
@@ -19,7 +18,7 @@ from consumer.decode import Decoder
 from consumer.errors import Halt
 from consumer.failpoints import arm
 from consumer.housekeeping import Housekeeping
-from consumer.kafka import Cluster, consumer_config
+from consumer.kafka import Cluster, connect
 from consumer.loop import Loop
 from consumer.storage.bounded_redis import BoundedRedis, ClusterError, open_session
 from consumer.storage.engine import make_engine
@@ -54,7 +53,7 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
     )
     engine = make_engine(settings, "consumer")
     reach = arm(settings.failpoint, engine)
-    ledger = Ledger(engine)
+    ledger = Ledger(engine, metrics.ended_backends.inc)
     positions = Positions(settings.kafka_group, settings.kafka_topic)
     sweeper = Sweeper(redis)
     housekeeping = Housekeeping(ledger, sweeper, plans)
@@ -71,7 +70,7 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
         reach=reach,
     )
     loop = Loop(
-        connect=lambda on_commit: Consumer(consumer_config(settings) | {"on_commit": on_commit}),
+        connect=partial(connect, settings),
         cluster=Cluster(settings),
         topic=settings.kafka_topic,
         ledger=ledger,
@@ -83,6 +82,7 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
     )
     readiness.add("kafka", loop.kafka_problem)
     readiness.add("postgresql", loop.database_problem)
+    readiness.add("progress", loop.progress_problem)
     readiness.add("redis", redis.problem, optional=True)
     _collect_garbage_rarely()
     with serve_admin(settings.admin_host, settings.consumer_admin_port, registry, readiness):

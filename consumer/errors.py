@@ -1,12 +1,15 @@
 """Three verdicts on what went wrong with a batch: Retry, Reject, Halt.
 
 An exception here is named by what the loop must do. `verdict_of` sorts every error of the
-database into one of them; what it does not know halts, for a surprise must not eat a topic.
+database into one of them, `verdict_of_kafka` every error of the brokers. What PostgreSQL says
+that nobody knows halts, for a surprise must not eat a topic; Kafka's surprises only cost time.
+Redis gets no verdict: it answers, or "don't know" (consumer/storage/bounded_redis.py).
 """
 
 from enum import StrEnum
 
 import psycopg
+from confluent_kafka import KafkaError
 from sqlalchemy.exc import DBAPIError
 
 
@@ -15,8 +18,12 @@ class Cause(StrEnum):
 
     CONTENTION = "contention"
     """Somebody else held a row: the same batch, soon."""
+    BLOCKED = "blocked"
+    """Somebody held a row for longer than the lock timeout: the same batch, soon."""
     AWAY = "away"
     """No database, or not one that takes writes: pause, stay in the group, come back."""
+    KAFKA = "kafka"
+    """No broker answered: the same later."""
     POSITION = "position"
     """The position is not the one this process wrote: load it and seek there."""
 
@@ -37,7 +44,11 @@ class Halt(Exception):  # noqa: N818 - same
     """Going on would do harm: leave with a sentence that says what to do."""
 
 
-_CONTENTION = frozenset({"40001", "40P01", "55P03"})
+_CONTENTION = {
+    "40001": Cause.CONTENTION,
+    "40P01": Cause.CONTENTION,
+    "55P03": Cause.BLOCKED,
+}
 _AWAY = frozenset({"25006", "0A000", "57014"})
 _AWAY_CLASSES = frozenset({"08", "28", "3D", "53", "57", "58", "XX"})
 _DATA_CLASSES = frozenset({"22", "23"})
@@ -57,7 +68,7 @@ def verdict_of(error: DBAPIError | psycopg.Error) -> Retry | Reject | Halt:
         # psycopg itself refused a value before it was sent, such as a NUL in a text.
         return Reject(detail)
     if state in _CONTENTION:
-        return Retry(Cause.CONTENTION, detail)
+        return Retry(_CONTENTION[state], detail)
     if state in _AWAY or state[:2] in _AWAY_CLASSES:
         return Retry(Cause.AWAY, detail)
     if state[:2] in _DATA_CLASSES:
@@ -66,6 +77,70 @@ def verdict_of(error: DBAPIError | psycopg.Error) -> Retry | Reject | Halt:
         f"PostgreSQL refuses what this version writes ({state}: {detail}): "
         "run `hookline migrate` with the same version and check the rights of the role"
     )
+
+
+_NO_RIGHTS = frozenset(
+    {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+_TOO_OLD = frozenset(
+    {
+        KafkaError.UNSUPPORTED_VERSION,
+        KafkaError._UNSUPPORTED_FEATURE,  # noqa: SLF001 - public constants of the client
+        KafkaError.UNSUPPORTED_ASSIGNOR,
+    }
+)
+_SAME_NAME = frozenset({KafkaError.FENCED_INSTANCE_ID, KafkaError.UNRELEASED_INSTANCE_ID})
+_GAP = frozenset(
+    {
+        KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - same
+        KafkaError._LOG_TRUNCATION,  # noqa: SLF001 - same
+        KafkaError.OFFSET_OUT_OF_RANGE,
+    }
+)
+
+
+def verdict_of_kafka(error: KafkaError) -> Retry | Halt:
+    """Sort an error of Kafka or of its client; never raises.
+
+    Halt for what no waiting mends: rights, a broker too old, a name that two processes bear, a
+    client that gave up. All else is Retry, a wrong password too: it may be put right while we wait.
+    """
+    code, detail = error.code(), error.str()
+    if code in _NO_RIGHTS:
+        return Halt(f"Kafka refuses this user: {detail}; grant it the topic and the group")
+    if code in _TOO_OLD:
+        return Halt(
+            f"Kafka refuses the group protocol: {detail}; brokers before 4.0 need "
+            "HOOKLINE_KAFKA_GROUP_PROTOCOL=classic"
+        )
+    if code in _SAME_NAME:
+        return Halt(
+            f"Kafka knows another process by this HOOKLINE_KAFKA_GROUP_INSTANCE_ID: {detail}; "
+            "give each a name of its own; after a kill, wait for the session to time out"
+        )
+    if error.fatal():
+        return Halt(f"Kafka's client gave up: {detail}; the process must be started again")
+    return Retry(Cause.KAFKA, f"Kafka: {detail}")
+
+
+NOT_REACHABLE = frozenset(
+    {
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001 - same
+        KafkaError._AUTHENTICATION,  # noqa: SLF001 - same
+        KafkaError._RESOLVE,  # noqa: SLF001 - same
+        KafkaError._SSL,  # noqa: SLF001 - same
+    }
+)
+"""No broker lets us in; the client keeps trying, and readiness says so meanwhile."""
+
+
+def is_gap(error: KafkaError) -> bool:
+    """Tell whether the records from our position on are not in the log: never reset in silence."""
+    return error.code() in _GAP
 
 
 def _first_line(error: BaseException | None) -> str:

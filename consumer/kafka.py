@@ -1,13 +1,15 @@
 """The consumer's client: its settings by name, and what a message or error of it means to us."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 from confluent_kafka import (
     Consumer,
+    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -17,7 +19,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from consumer.errors import Cause, Halt, Retry
+from consumer.errors import NOT_REACHABLE, Halt, verdict_of_kafka
 from consumer.records import Record
 from schemas.envelope import Headers
 from schemas.settings import ConsumerSettings
@@ -31,13 +33,8 @@ PREFETCH_KIB = 32 * 1024
 
 MAX_POLL_INTERVAL_MS = 300_000
 
-GAP_ERRORS = frozenset(
-    {
-        KafkaError._AUTO_OFFSET_RESET,  # noqa: SLF001 - public constant of the client
-        KafkaError.OFFSET_OUT_OF_RANGE,
-    }
-)
-"""The records from our position on are not in the log: an operator decides, never a reset."""
+OnCommit = Callable[[KafkaError | None, list[TopicPartition]], None]
+OnError = Callable[[KafkaError], None]
 
 
 def consumer_config(settings: ConsumerSettings) -> dict[str, Any]:
@@ -50,6 +47,9 @@ def consumer_config(settings: ConsumerSettings) -> dict[str, Any]:
         "enable.auto.commit": False,
         "enable.auto.offset.store": False,
         "auto.offset.reset": "error",
+        # The end of a log is told as an event: without it, markers behind the last record of a
+        # transaction would count as lag for ever.
+        "enable.partition.eof": True,
         "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
         "queued.max.messages.kbytes": PREFETCH_KIB,
         # The default of a second costs two thirds of the rate.
@@ -60,6 +60,12 @@ def consumer_config(settings: ConsumerSettings) -> dict[str, Any]:
     if settings.kafka_group_instance_id:
         config["group.instance.id"] = settings.kafka_group_instance_id
     return config
+
+
+def connect(settings: ConsumerSettings, on_commit: OnCommit, on_error: OnError) -> Consumer:
+    """Make a member of the group; it is one only once it subscribes. Callbacks run in consume()."""
+    callbacks = {"on_commit": on_commit, "error_cb": on_error}
+    return Consumer(consumer_config(settings) | callbacks)
 
 
 def to_record(message: Message) -> Record:
@@ -95,38 +101,84 @@ def poll_records(consumer: Consumer, most: int, wait: float, fill: float) -> lis
     return first + consumer.consume(most - 1, fill) if first else []
 
 
+class ClientErrors:
+    """What the client said went wrong; noted in its callbacks, dealt with by the loop."""
+
+    def __init__(self) -> None:
+        self._halt: Halt | None = None
+        self.problem: str | None = None
+        """Why no broker lets us in, as long as that is so."""
+
+    def note(self, error: KafkaError) -> None:
+        """Note one error; never raises, as the client would swallow it."""
+        log.warning("kafka_error", error=error.str())
+        verdict = verdict_of_kafka(error)
+        if isinstance(verdict, Halt):
+            self._halt = verdict
+        elif error.code() in NOT_REACHABLE:
+            self.problem = str(verdict)
+
+    def check(self) -> None:
+        """Raise Halt if going on makes no sense."""
+        if self._halt:
+            raise self._halt
+
+
 class Cluster:
-    """Questions to the brokers beside the stream of records."""
+    """Questions to the brokers beside the stream of records; each blocks for at most 5 seconds."""
 
     def __init__(self, settings: ConsumerSettings) -> None:
         self._admin = AdminClient(settings.kafka_access(), logger=logging.getLogger("kafka"))
         self._topic = settings.kafka_topic
-        self._bootstrap = settings.kafka_bootstrap
+        self._group = settings.kafka_group
 
     def topic_id(self) -> str:
-        """Return the id of the topic, another one each time it is made; raises Retry."""
-        try:
-            futures = self._admin.describe_topics(
-                TopicCollection([self._topic]), request_timeout=REQUEST_SECONDS
-            )
-            return str(futures[self._topic].result().topic_id)
-        except KafkaException as error:
-            raise Retry(Cause.AWAY, f"Kafka at {self._bootstrap}: {error.args[0].str()}") from error
+        """Return the id of the topic, another one each time it is made; raises Retry or Halt."""
+        futures = self._admin.describe_topics(
+            TopicCollection([self._topic]), request_timeout=REQUEST_SECONDS
+        )
+        return str(_answer(futures[self._topic]).topic_id)
+
+    def log_ranges(self, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Return the first offset of each log and the one after its last; raises Retry or Halt."""
+        asked = list(partitions)
+        lows = self._ask_offsets(asked, OffsetSpec.earliest(), REQUEST_SECONDS)  # type: ignore[no-untyped-call]
+        highs = self._ask_offsets(asked, OffsetSpec.latest(), REQUEST_SECONDS)  # type: ignore[no-untyped-call]
+        return {p: (_answer(lows[p]).offset, _answer(highs[p]).offset) for p in asked}
 
     def log_ends(self, partitions: Iterable[int]) -> dict[int, int]:
         """Return the offsets after the last records, as far as the brokers answer in a second."""
-        asked = {TopicPartition(self._topic, p): OffsetSpec.latest() for p in partitions}  # type: ignore[no-untyped-call]
-        futures = self._admin.list_offsets(asked, request_timeout=LAG_SECONDS)
         ends: dict[int, int] = {}
-        for entry, future in futures.items():
+        for partition, future in self._ask_offsets(
+            partitions,
+            OffsetSpec.latest(),  # type: ignore[no-untyped-call]
+            LAG_SECONDS,
+        ).items():
             try:
-                ends[entry.partition] = future.result().offset
+                ends[partition] = future.result().offset
             except KafkaException:
-                log.debug("log_end_unknown", partition=entry.partition)
+                log.debug("log_end_unknown", partition=partition)
         return ends
 
+    def committed(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Return the group's committed offsets, where there are any; raises Retry or Halt."""
+        asked = [TopicPartition(self._topic, partition) for partition in partitions]
+        futures = self._admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(self._group, asked)], request_timeout=REQUEST_SECONDS
+        )
+        found = _answer(futures[self._group]).topic_partitions
+        return {entry.partition: entry.offset for entry in found if entry.offset >= 0}
 
-def judge_client_error(error: KafkaError) -> None:
-    """Raise Halt for an error that the client will not recover from; the others pass by."""
-    if error.fatal():
-        raise Halt(f"Kafka's client gave up: {error.str()}; the process must be started again")
+    def _ask_offsets(
+        self, partitions: Iterable[int], spec: OffsetSpec, seconds: float
+    ) -> dict[int, Future[Any]]:
+        asked = {TopicPartition(self._topic, partition): spec for partition in partitions}
+        futures = self._admin.list_offsets(asked, request_timeout=seconds) if asked else {}
+        return {entry.partition: future for entry, future in futures.items()}
+
+
+def _answer(future: Future[Any]) -> Any:
+    try:
+        return future.result()
+    except KafkaException as error:
+        raise verdict_of_kafka(error.args[0]) from error

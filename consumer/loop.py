@@ -1,13 +1,11 @@
 """Poll, assign, revoke, pause, seek, commit, stop. It knows no business.
 
-A partition is in one of three states: waiting (assigned and paused, its position not known),
-active (position known, records flow), stopped (its log lacks what comes next; an operator
-decides). Whatever goes wrong between us and PostgreSQL sends partitions back to waiting: their
-positions are loaded again, which also settles a COMMIT whose answer was lost.
+A partition is waiting, active or stopped (consumer/assignment.py). Whatever goes wrong between
+us and PostgreSQL sends partitions back to waiting: their positions are loaded again, which also
+settles a COMMIT whose answer was lost.
 """
 
 import os
-import random
 import time
 from collections.abc import Callable, Iterable
 
@@ -21,21 +19,19 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from consumer.assignment import Assignment
+from consumer.backoff import Backoff
 from consumer.batch import Batch
-from consumer.errors import Cause, Halt, Retry
+from consumer.contention import Contention
+from consumer.errors import Cause, Halt, Retry, is_gap
 from consumer.failpoints import Reach, pass_by
-from consumer.kafka import (
-    GAP_ERRORS,
-    REQUEST_SECONDS,
-    Cluster,
-    judge_client_error,
-    poll_records,
-    to_record,
-)
+from consumer.kafka import ClientErrors, Cluster, OnCommit, OnError, poll_records, to_record
 from consumer.lag import Lag
+from consumer.positioning import Positioning, Start
+from consumer.progress import Progress
 from consumer.records import Record
 from consumer.storage.ledger import Ledger
-from consumer.storage.positions import Position, Positions
+from consumer.storage.positions import Positions
 from schemas.metrics import ConsumerMetrics
 
 log = structlog.get_logger()
@@ -44,16 +40,10 @@ BATCH_RECORDS = 500
 POLL_SECONDS = 0.2
 FILL_SECONDS = 0.005
 COMMIT_EVERY_SECONDS = 1.0
-HALVE_AFTER = 5
-"""Contended tries of one batch, after which it is halved."""
-
-CONTENDED_SECONDS = 60.0
-"""After that long, poll again: a member that does not poll is put out of the group."""
-
-BACKOFF_SECONDS = (0.1, 10.0)
+LOOK_AGAIN_SECONDS = 5.0
+"""How often a stopped partition is looked at: an operator may have accepted its gap."""
 
 Housekeeping = Callable[[], None]
-OnCommit = Callable[[KafkaError | None, list[TopicPartition]], None]
 
 
 class Loop:
@@ -62,7 +52,7 @@ class Loop:
     def __init__(
         self,
         *,
-        connect: Callable[[OnCommit], Consumer],
+        connect: Callable[[OnCommit, OnError], Consumer],
         cluster: Cluster,
         topic: str,
         ledger: Ledger,
@@ -71,29 +61,32 @@ class Loop:
         metrics: ConsumerMetrics,
         housekeeping: Housekeeping,
         reach: Reach = pass_by,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._consumer = connect(self._on_commit)
+        self._errors = ClientErrors()
+        self._consumer = connect(self._on_commit, self._errors.note)
         self._cluster = cluster
         self._topic = topic
         self._ledger = ledger
-        self._positions = positions
-        self._batch = batch
+        self._positioning = Positioning(cluster, ledger, positions)
         self._metrics = metrics
         self._housekeeping = housekeeping
         self._reach = reach
+        self._clock = clock
+        self._contention = Contention(
+            batch, ledger, metrics, is_stopping=lambda: self._stopping, clock=clock, sleep=sleep
+        )
         self._lag = Lag(metrics)
-        self._assigned: set[int] = set()
-        self._active: dict[int, Position] = {}
-        self._stopped: dict[int, str] = {}
-        self._known: dict[int, Position] = {}
-        self._gaps: dict[int, int] = {}
-        self._committed: dict[int, int] = {}
-        self._last_commit = 0.0
-        self._failures = 0
-        self._not_before = 0.0
-        self._problem: str | None = None
+        self._progress = Progress(clock)
+        self._assignment = Assignment()
+        self._ends: dict[int, tuple[int, int]] = {}
+        self._last_house = clock()
+        self._last_look = clock()
+        self._backoff = Backoff(clock)
         self._stopping = False
         self._pid = os.getpid()
+        metrics.stalled_partitions.set_function(lambda: len(self._progress.stalled()))
 
     def stop(self) -> None:
         """Ask the loop to finish the batch and leave; safe to call from a signal handler."""
@@ -111,8 +104,10 @@ class Loop:
         )
         try:
             while not self._stopping:
+                self._progress.turn()
                 self._settle()
                 self._apply(self._poll())
+                self._pass_ends()
                 self._keep_house()
         finally:
             self._commit(asynchronous=False)
@@ -120,14 +115,18 @@ class Loop:
             self._ledger.close()
 
     def kafka_problem(self) -> str | None:
-        """Say for readiness what is wrong with our partitions."""
-        if self._stopped:
-            return "; ".join(f"partition {p}: {why}" for p, why in sorted(self._stopped.items()))
-        return None
+        """Say for readiness what is wrong with the brokers or our partitions."""
+        if stopped := self._assignment.stopped:
+            return "; ".join(f"partition {p}: {why}" for p, why in sorted(stopped.items()))
+        return self._errors.problem
 
     def database_problem(self) -> str | None:
         """Say for readiness why PostgreSQL does not take our batches."""
-        return self._problem
+        return self._backoff.problem
+
+    def progress_problem(self) -> str | None:
+        """Say for readiness what has stood still for 60 seconds."""
+        return self._progress.problem()
 
     # --- polling
 
@@ -135,31 +134,36 @@ class Loop:
         try:
             messages = poll_records(self._consumer, BATCH_RECORDS, POLL_SECONDS, FILL_SECONDS)
         except KafkaException as error:
-            judge_client_error(error.args[0])
-            log.warning("kafka_error", error=error.args[0].str())
-            return []
-        expected = {p: position.next_offset for p, position in self._active.items()}
-        return [record for message in messages if (record := self._admit(message, expected))]
+            self._errors.note(error.args[0])
+            messages = []
+        self._errors.check()
+        expected = {p: position.next_offset for p, position in self._assignment.active.items()}
+        records = [record for message in messages if (record := self._admit(message, expected))]
+        self._lag.polled(records)
+        return records
 
     def _admit(self, message: Message, expected: dict[int, int]) -> Record | None:
         """Let a message pass if it is the next one of an active partition."""
         partition, offset = message.partition(), message.offset()
-        if error := message.error():
-            judge_client_error(error)
-            log.warning("kafka_error", error=error.str(), partition=partition)
-            if error.code() in GAP_ERRORS and partition is not None:
+        error = message.error()
+        at_end = error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - public constant
+        if error and not at_end:
+            self._errors.note(error)
+            if is_gap(error) and partition in expected:
                 # Back to waiting: the range of the log tells whether there is a gap.
                 self._pause([partition])
-                self._active.pop(partition, None)
-                expected.pop(partition, None)
+                del expected[partition]
             return None
         if partition not in expected or offset is None:
             return None
         if offset < expected[partition]:
-            self._metrics.duplicates.labels("position").inc()
+            self._metrics.duplicates.labels("position").inc(not at_end)
             return None
         if offset > expected[partition] and not self._is_known_gap(partition, expected[partition]):
             del expected[partition]
+            return None
+        if at_end:
+            self._ends[partition] = expected[partition], offset
             return None
         expected[partition] = offset + 1
         return to_record(message)
@@ -170,138 +174,95 @@ class Loop:
         Compaction and transaction markers leave gaps for good; a record that the client dropped
         on the way would be lost for good, so the first time we ask again.
         """
-        if self._gaps.get(partition) == expected:
+        owned = self._assignment.get(partition)
+        if owned is None or owned.missing_at == expected:
             return True
-        self._gaps[partition] = expected
+        owned.missing_at = expected
         self._seek(partition, expected)
         return False
+
+    def _pass_ends(self) -> None:
+        """Move positions past what stands behind the last record of a log, such as markers."""
+        ends, self._ends = self._ends, {}
+        active = self._assignment.active
+        after = {
+            partition: active[partition].moved_to(end)
+            for partition, (expected, end) in ends.items()
+            if partition in active and expected == active[partition].next_offset < end
+        }
+        if not after:
+            return
+        try:
+            self._assignment.move(self._positioning.skip(active, after))
+        except Retry as retry:
+            self._fall_back(retry)
 
     # --- applying
 
     def _apply(self, records: list[Record]) -> None:
-        work = [records] if records else []
-        tries = 0
-        give_up_at = time.monotonic() + CONTENDED_SECONDS
-        if records:
-            self._reach("after_poll")
-        while work and not (tries and self._stopping):
-            try:
-                self._active |= self._batch.apply(work[0], self._active)
-            except Retry as retry:
-                self._metrics.batches.labels(retry.cause).inc()
-                if retry.cause is not Cause.CONTENTION or time.monotonic() > give_up_at:
-                    self._fall_back(retry)
-                    return
-                tries += 1
-                log.info("batch_contended", tries=tries, why=str(retry))
-                time.sleep(random.uniform(0.005, 0.05) * min(tries, 10))  # noqa: S311 - jitter
-                if tries % HALVE_AFTER == 0 and len(work[0]) > 1:
-                    half = len(work[0]) // 2
-                    work[:1] = [work[0][:half], work[0][half:]]
-            else:
-                self._lag.applied(work.pop(0))
-                self._recovered()
+        if not records:
+            return
+        self._reach("after_poll")
+        try:
+            for moved in self._contention.apply(records, self._assignment.active):
+                self._assignment.move(moved)
+                self._backoff.worked()
+        except Retry as retry:
+            self._fall_back(retry)
 
     def _fall_back(self, retry: Retry) -> None:
         """Send all active partitions back to waiting, and try again later."""
-        log.warning("paused", cause=retry.cause, why=str(retry), partitions=sorted(self._active))
-        self._pause(self._active)
-        self._active.clear()
+        active = self._assignment.active
+        log.warning("paused", cause=retry.cause, why=str(retry), partitions=sorted(active))
+        self._pause(active)
         self._ledger.close()
-        self._postpone(str(retry))
-
-    def _postpone(self, problem: str) -> None:
-        least, most = BACKOFF_SECONDS
-        pause = min(least * 2**self._failures, most)
-        self._not_before = time.monotonic() + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
-        self._failures = min(self._failures + 1, 20)
-        self._problem = problem
-
-    def _recovered(self) -> None:
-        self._failures = 0
-        self._problem = None
+        self._backoff.failed(str(retry))
 
     # --- waiting -> active
 
     def _settle(self) -> None:
         """Load the positions of waiting partitions, seek there, let records flow."""
-        waiting = self._assigned - self._active.keys() - self._stopped.keys()
-        if not waiting or time.monotonic() < self._not_before:
+        now = self._clock()
+        due = self._assignment.waiting
+        if now - self._last_look > LOOK_AGAIN_SECONDS:
+            self._last_look = now
+            due |= self._assignment.stopped.keys()
+        if not due or not self._backoff.is_over:
             return
         try:
-            topic_id = self._cluster.topic_id()
-            with self._ledger.transaction() as connection:
-                found = self._positions.load(connection, waiting)
-                missing = self._first_positions(topic_id, waiting - found.keys())
-                self._positions.insert(connection, missing)
-                found = self._positions.load(connection, waiting)
-            for position in found.values():
-                self._activate(position, topic_id)
+            for start in self._positioning.find(due):
+                self._place(start)
         except Retry as retry:
             log.warning("positions_not_loaded", why=str(retry))
-            self._postpone(str(retry))
+            if retry.cause is Cause.KAFKA:
+                self._errors.problem = str(retry)
+            self._backoff.failed(None if retry.cause is Cause.KAFKA else str(retry))
         except KafkaException as error:
-            log.warning("partition_not_positioned", why=error.args[0].str())
-            self._postpone(error.args[0].str())
+            self._errors.note(error.args[0])
+            self._backoff.failed()
         else:
-            self._recovered()
+            self._backoff.worked()
+        self._count_partitions()
 
-    def _first_positions(self, topic_id: str, partitions: Iterable[int]) -> list[Position]:
-        """Start where Kafka's committed offset is, else at the beginning of the log."""
-        asked = [TopicPartition(self._topic, partition) for partition in partitions]
-        if not asked:
-            return []
-        committed = self._consumer.committed(asked, timeout=REQUEST_SECONDS)
-        return [
-            Position(
-                entry.partition,
-                topic_id,
-                entry.offset if entry.offset >= 0 else self._log_range(entry.partition)[0],
-            )
-            for entry in committed
-        ]
-
-    def _activate(self, position: Position, topic_id: str) -> None:
-        partition = position.partition
-        low, high = self._log_range(partition)
-        if position.topic_id != topic_id:
-            self._stop_partition(
-                partition,
-                "the topic was deleted and made again: once nothing of the old one is wanted, "
-                "delete its rows of consumer_positions while no consumer runs",
-            )
-        elif not low <= position.next_offset <= high:
-            self._stop_partition(
-                partition,
-                f"next is {position.next_offset}, the log holds {low} to {high}: restore the log, "
-                "or accept the loss by setting next_offset in consumer_positions while no "
-                "consumer runs",
-            )
-        else:
-            self._seek(partition, position.next_offset)
-            self._consumer.resume([TopicPartition(self._topic, partition)])
-            self._active[partition] = position
-            log.info("partition_active", partition=partition, position=position.next_offset)
-
-    def _log_range(self, partition: int) -> tuple[int, int]:
-        asked = TopicPartition(self._topic, partition)
-        found = self._consumer.get_watermark_offsets(asked, timeout=REQUEST_SECONDS)
-        if found is None:
-            raise Retry(Cause.AWAY, f"Kafka did not tell the range of partition {partition}")
-        return found
+    def _place(self, start: Start) -> None:
+        position, partition = start.position, start.position.partition
+        if start.gap:
+            if self._assignment.stop(position, start.gap):
+                log.error("partition_stopped", partition=partition, why=start.gap)
+            return
+        self._seek(partition, position.next_offset)
+        self._consumer.resume([TopicPartition(self._topic, partition)])
+        self._assignment.activate(position)
+        log.info("partition_active", partition=partition, position=position.next_offset)
 
     def _seek(self, partition: int, offset: int) -> None:
         self._consumer.seek(TopicPartition(self._topic, partition, offset))
 
-    def _stop_partition(self, partition: int, why: str) -> None:
-        log.error("partition_stopped", partition=partition, why=why)
-        self._pause([partition])
-        self._active.pop(partition, None)
-        self._stopped[partition] = why
-        self._count_partitions()
-
     def _pause(self, partitions: Iterable[int]) -> None:
-        self._consumer.pause([TopicPartition(self._topic, p) for p in partitions])
+        """Let no records of these flow until their positions are loaded again."""
+        numbers = list(partitions)
+        self._consumer.pause([TopicPartition(self._topic, p) for p in numbers])
+        self._assignment.wait(numbers)
 
     # --- rebalances; the callbacks run inside consume() and close(), so between two batches
 
@@ -312,9 +273,9 @@ class Loop:
         consumer.incremental_assign(
             [TopicPartition(self._topic, p, OFFSET_BEGINNING) for p in numbers]
         )
+        self._assignment.add(numbers)
         self._pause(numbers)
-        self._assigned.update(numbers)
-        self._not_before = 0.0
+        self._backoff.hurry()
         self._count_partitions()
         log.info("partitions_assigned", partitions=sorted(numbers))
 
@@ -328,59 +289,56 @@ class Loop:
         self._release(consumer, partitions)
 
     def _release(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        numbers = {entry.partition for entry in partitions}
+        numbers = sorted(entry.partition for entry in partitions)
         consumer.incremental_unassign(partitions)
-        self._assigned -= numbers
+        self._assignment.remove(numbers)
         for partition in numbers:
-            for table in (
-                self._active,
-                self._known,
-                self._stopped,
-                self._gaps,
-                self._committed,
-            ):
-                table.pop(partition, None)
             self._lag.forget(partition)
+            self._progress.forget(partition)
         self._count_partitions()
-        log.info("partitions_released", partitions=sorted(numbers))
+        log.info("partitions_released", partitions=numbers)
 
     def _count_partitions(self) -> None:
-        self._metrics.partitions.set(len(self._assigned))
-        self._metrics.stopped_partitions.set(len(self._stopped))
+        self._metrics.partitions.set(len(self._assignment))
+        self._metrics.stopped_partitions.set(len(self._assignment.stopped))
 
     # --- between batches
 
     def _keep_house(self) -> None:
-        now = time.monotonic()
-        if now - self._last_commit < COMMIT_EVERY_SECONDS:
+        now = self._clock()
+        if now - self._last_house < COMMIT_EVERY_SECONDS:
             return
-        self._last_commit = now
+        self._last_house = now
         self._commit(asynchronous=True)
         self._observe_lag()
-        try:
-            self._housekeeping()
-        except Retry as retry:
-            log.warning("housekeeping_postponed", why=str(retry))
+        for chore in (self._housekeeping, self._look_for_kafka):
+            try:
+                chore()
+            except Retry as retry:
+                log.warning("housekeeping_postponed", why=str(retry))
+
+    def _look_for_kafka(self) -> None:
+        """Ask whether the brokers are back, if they were away; raises Retry if not."""
+        if self._errors.problem:
+            self._cluster.topic_id()
+            self._errors.problem = None
 
     def _observe_lag(self) -> None:
-        self._known |= self._active
-        paused = self._assigned - self._active.keys()
+        known, active = self._assignment.known, self._assignment.active
         # The client knows the end of a log only while it fetches from it.
-        ends = self._cluster.log_ends(paused) if paused else {}
-        for partition, position in self._known.items():
-            asked = TopicPartition(self._topic, partition)
+        ends = self._cluster.log_ends(known.keys() - active.keys())
+        for partition, position in known.items():
             end = ends.get(partition)
             if end is None:
+                asked = TopicPartition(self._topic, partition)
                 _, end = self._consumer.get_watermark_offsets(asked, cached=True)
-            self._lag.observe(partition, position.next_offset, end, self._committed)
+            owned = self._assignment.get(partition)
+            lag = self._lag.observe(position, end, owned.committed if owned else None)
+            self._progress.observe(partition, position.next_offset, lag)
 
     def _commit(self, *, asynchronous: bool) -> None:
         """Tell Kafka our positions: a hint for tools, and for a group without positions."""
-        due = [
-            TopicPartition(self._topic, partition, position.next_offset)
-            for partition, position in self._active.items()
-            if self._committed.get(partition) != position.next_offset
-        ]
+        due = [TopicPartition(self._topic, p, o) for p, o in self._assignment.uncommitted.items()]
         if not due:
             return
         self._reach("before_offset_commit")
@@ -398,5 +356,6 @@ class Loop:
             log.warning("offsets_not_committed", why=error.str())
             return
         for entry in partitions:
-            if entry.error is None and entry.partition in self._assigned:
-                self._committed[entry.partition] = entry.offset
+            owned = self._assignment.get(entry.partition)
+            if entry.error is None and owned is not None:
+                owned.committed = entry.offset

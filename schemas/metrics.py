@@ -187,6 +187,11 @@ class ConsumerMetrics:
             buckets=DELAY_SECONDS,
             registry=registry,
         )
+        self.ended_backends = Counter(
+            "hookline_consumer_ended_backends_total",
+            "Database sessions of our own role that were ended because they blocked a batch.",
+            registry=registry,
+        )
         self.locks_held = Counter(
             "hookline_consumer_locks_held_total",
             "Customer locks that somebody else held; the row lock decided.",
@@ -202,6 +207,11 @@ class ConsumerMetrics:
         self.stopped_partitions = Gauge(
             "hookline_consumer_stopped_partitions",
             "Owned partitions that wait for an operator.",
+            registry=registry,
+        )
+        self.stalled_partitions = Gauge(
+            "hookline_consumer_stalled_partitions",
+            "Owned partitions with lag and no progress for a minute.",
             registry=registry,
         )
         self.lag_records = Gauge(

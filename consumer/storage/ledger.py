@@ -5,8 +5,8 @@ sees what the other writer did; so no INSERT is merged with the SELECT … FOR U
 Every multi-row statement is sorted by key: two processes never wait for each other crosswise.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, TextClause, text
 from sqlalchemy.exc import DBAPIError
 
 from consumer.errors import Retry, verdict_of
+from consumer.storage.blockers import ending_blockers
 from consumer.storage.rows import Rows
 
 Row = Mapping[str, Any]
@@ -148,8 +149,9 @@ _WRITE_AUDIT = _AUDIT.insert("billing_audit")
 class Ledger:
     """One process's connection to PostgreSQL, opened when needed and again after a failure."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, on_ended: Callable[[], None] = lambda: None) -> None:
         self._engine = engine
+        self._on_ended = on_ended
         self._connection: Connection | None = None
 
     @contextmanager
@@ -173,6 +175,13 @@ class Ledger:
         """Run a transaction: commit at the end, roll back on any exception. Raises as connect."""
         with self.connect() as connection, connection.begin():
             yield connection
+
+    def ending_blockers(self) -> AbstractContextManager[None]:
+        """While open, end sessions of our own role that have long kept this one waiting."""
+        if self._connection is None:
+            return nullcontext()
+        driver: Any = self._connection.connection.driver_connection
+        return ending_blockers(self._engine, driver.info.backend_pid, self._on_ended)
 
     def close(self) -> None:
         """Close the connection, whatever state it is in; safe to repeat."""

@@ -2,16 +2,17 @@
 
 import psycopg
 import pytest
+from confluent_kafka import KafkaError
 from psycopg import errors
 
-from consumer.errors import Cause, Halt, Reject, Retry, verdict_of
+from consumer.errors import Cause, Halt, Reject, Retry, is_gap, verdict_of, verdict_of_kafka
 
 CASES = [
     ("22001", Reject, None),
     ("23505", Reject, None),
     ("40001", Retry, Cause.CONTENTION),
     ("40P01", Retry, Cause.CONTENTION),
-    ("55P03", Retry, Cause.CONTENTION),
+    ("55P03", Retry, Cause.BLOCKED),
     ("08006", Retry, Cause.AWAY),
     ("25006", Retry, Cause.AWAY),
     ("28P01", Retry, Cause.AWAY),
@@ -54,3 +55,48 @@ def test_a_lost_connection_is_retried() -> None:
 def test_a_value_the_driver_refuses_is_the_datas_fault() -> None:
     """A NUL in a text never reaches the server; it is one event's fault."""
     assert isinstance(verdict_of(errors.DataError("text cannot contain NUL")), Reject)
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict"),
+    [
+        (KafkaError._ALL_BROKERS_DOWN, Retry),  # noqa: SLF001 - public constants of the client
+        (KafkaError._TRANSPORT, Retry),  # noqa: SLF001 - same
+        (KafkaError._AUTHENTICATION, Retry),  # noqa: SLF001 - same
+        (KafkaError._MAX_POLL_EXCEEDED, Retry),  # noqa: SLF001 - same
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, Retry),
+        (KafkaError.NOT_LEADER_FOR_PARTITION, Retry),
+        (KafkaError.REBALANCE_IN_PROGRESS, Retry),
+        (KafkaError.OFFSET_OUT_OF_RANGE, Retry),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, Halt),
+        (KafkaError.GROUP_AUTHORIZATION_FAILED, Halt),
+        (KafkaError.UNSUPPORTED_VERSION, Halt),
+        (KafkaError.FENCED_INSTANCE_ID, Halt),
+        (KafkaError.UNRELEASED_INSTANCE_ID, Halt),
+    ],
+)
+def test_verdict_by_kafka_error(code: int, verdict: type[Exception]) -> None:
+    """What waiting may mend is tried again; rights, versions and a doubled name are not."""
+    found = verdict_of_kafka(KafkaError(code, "the broker said so"))
+    assert type(found) is verdict
+    assert getattr(found, "cause", Cause.KAFKA) == Cause.KAFKA
+    assert "the broker said so" in str(found)
+
+
+def test_a_client_that_gave_up_halts() -> None:
+    """A fatal error is final for this client."""
+    assert isinstance(verdict_of_kafka(KafkaError(KafkaError._FATAL, "x", True)), Halt)  # noqa: FBT003, SLF001 - the client's own signature
+
+
+@pytest.mark.parametrize(
+    ("code", "gap"),
+    [
+        (KafkaError._AUTO_OFFSET_RESET, True),  # noqa: SLF001 - public constants of the client
+        (KafkaError._LOG_TRUNCATION, True),  # noqa: SLF001 - same
+        (KafkaError.OFFSET_OUT_OF_RANGE, True),
+        (KafkaError._TRANSPORT, False),  # noqa: SLF001 - same
+    ],
+)
+def test_what_is_a_gap(code: int, gap: bool) -> None:  # noqa: FBT001 - a table
+    """Only what says that records are not in the log."""
+    assert is_gap(KafkaError(code)) is gap

@@ -1,0 +1,84 @@
+"""Where a partition goes on: the stored position, held against what Kafka's log holds."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from consumer.kafka import Cluster
+from consumer.storage.ledger import Ledger
+from consumer.storage.positions import Position, Positions
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The stored position of a partition, and what keeps it from going on there, if anything."""
+
+    position: Position
+    gap: str | None
+
+
+class Positioning:
+    """Asks PostgreSQL and Kafka; neither waits for the other inside a transaction."""
+
+    def __init__(self, cluster: Cluster, ledger: Ledger, positions: Positions) -> None:
+        self._cluster = cluster
+        self._ledger = ledger
+        self._positions = positions
+
+    def find(self, partitions: Collection[int]) -> list[Start]:
+        """Return where these partitions go on, storing first positions; raises Retry or Halt.
+
+        Blocks. Loading again is what settles a COMMIT whose answer was lost.
+        """
+        topic_id = self._cluster.topic_id()
+        ranges = self._cluster.log_ranges(partitions)
+        found = self._load(partitions)
+        if missing := set(partitions) - found.keys():
+            self._store(list(self._first(topic_id, missing, ranges)))
+            found = self._load(partitions)
+        return [
+            Start(position, find_gap(position, topic_id, ranges[position.partition]))
+            for position in found.values()
+        ]
+
+    def skip(
+        self, before: Mapping[int, Position], after: dict[int, Position]
+    ) -> dict[int, Position]:
+        """Move positions over offsets that hold no record; raises Retry or Halt."""
+        with self._ledger.transaction() as connection:
+            stored = self._positions.lock(connection, {p: before[p] for p in after})
+            moved = {p: q for p, q in after.items() if q.next_offset > stored[p].next_offset}
+            self._positions.move(connection, stored, moved)
+        return stored | moved
+
+    def _load(self, partitions: Iterable[int]) -> dict[int, Position]:
+        with self._ledger.transaction() as connection:
+            return self._positions.load(connection, partitions)
+
+    def _store(self, positions: list[Position]) -> None:
+        with self._ledger.transaction() as connection:
+            self._positions.insert(connection, positions)
+
+    def _first(
+        self, topic_id: str, partitions: Collection[int], ranges: dict[int, tuple[int, int]]
+    ) -> Iterator[Position]:
+        """Start where Kafka's committed offset is, else at the beginning of the log."""
+        committed = self._cluster.committed(partitions)
+        for partition in sorted(partitions):
+            yield Position(partition, topic_id, committed.get(partition, ranges[partition][0]))
+
+
+def find_gap(position: Position, topic_id: str, log_range: tuple[int, int]) -> str | None:
+    """Say what is missing between a position and the log; None if the log holds what comes next."""
+    low, high = log_range
+    at = position.next_offset
+    way_on = (
+        f"see `hookline positions show`; restore the log, or go on with "
+        f"`hookline positions accept-gap --partition {position.partition}`"
+    )
+    if position.topic_id != topic_id:
+        return f"the topic was deleted and made again: {way_on}"
+    if at < low:
+        return f"records {at} to {low - 1} are gone, the log begins at {low}: {way_on}"
+    if at > high:
+        return f"the log was cut off: it ends at {high}, applied is all before {at}: {way_on}"
+    return None
