@@ -24,8 +24,8 @@ from consumer.storage.bounded_redis import BoundedRedis, ClusterError, open_sess
 from consumer.storage.engine import make_engine
 from consumer.storage.hints import Hints
 from consumer.storage.invalidation import Sweeper
-from consumer.storage.ledger import Ledger
 from consumer.storage.positions import Positions
+from consumer.storage.postgres import PostgresLedger
 from schemas.metrics import ConsumerMetrics
 from schemas.plans import load_plans
 from schemas.readiness import Readiness, ServeAdmin
@@ -53,7 +53,7 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
     )
     engine = make_engine(settings, "consumer")
     reach = arm(settings.failpoint, engine)
-    ledger = Ledger(engine, metrics.ended_backends.inc)
+    ledger = PostgresLedger(engine, metrics.ended_backends.inc)
     positions = Positions(settings.kafka_group, settings.kafka_topic)
     sweeper = Sweeper(redis)
     housekeeping = Housekeeping(ledger, sweeper, plans)

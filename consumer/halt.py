@@ -2,17 +2,16 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection
-
 from consumer.errors import Halt
-from consumer.storage.dead_letters import OURS, DeadLetter, Recent, count_recent
+from consumer.storage.dead_letters import OURS, DeadLetter, Recent
+from consumer.storage.ledger import Transaction
 
 LETTERS = 50
 CUSTOMERS = 20
 SHARE = 0.05
 
 
-def check_our_faults(connection: Connection, letters: Sequence[DeadLetter], events: int) -> None:
+def check_our_faults(transaction: Transaction, letters: Sequence[DeadLetter], events: int) -> None:
     """Raise Halt if the last five minutes and this batch look like a fault of our own.
 
     Read from the table inside the batch's transaction, so that a restarted process halts at
@@ -22,7 +21,7 @@ def check_our_faults(connection: Connection, letters: Sequence[DeadLetter], even
     ours = [letter for letter in letters if letter.reason in OURS]
     if not ours:
         return
-    recent = count_recent(connection)
+    recent = transaction.count_recent()
     if is_our_fault(recent, ours, events):
         raise Halt(
             f"{recent.letters + len(ours)} events failed in five minutes, the last with "

@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 
 from consumer.storage.invalidation import Sweeper
 from consumer.storage.ledger import Ledger
-from consumer.storage.partitions import attach_months
-from consumer.storage.tiers import write_tiers
 from schemas.plans import Plans
 
 DAY_SECONDS = 24 * 3600.0
@@ -31,10 +29,10 @@ class Housekeeping:
 
     def run(self) -> None:
         """Do what is due; safe in any number of processes at once. Raises Retry or Halt."""
-        with self._ledger.transaction() as connection:
-            self._sweeper.sweep(connection)
+        with self._ledger.transaction() as transaction:
+            self._sweeper.sweep(transaction)
         if self._clock() >= self._next_day:
-            with self._ledger.transaction() as connection:
-                write_tiers(connection, self._plans)
-                attach_months(connection, datetime.now(UTC).date())
+            with self._ledger.transaction() as transaction:
+                transaction.write_tiers(self._plans)
+                transaction.attach_months(datetime.now(UTC).date())
             self._next_day = self._clock() + DAY_SECONDS

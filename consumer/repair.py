@@ -27,8 +27,8 @@ from consumer.storage.history import (
     stream_events,
 )
 from consumer.storage.invalidation import record_invalidation
-from consumer.storage.ledger import (
-    StoredCustomer,
+from consumer.storage.ledger import StoredCustomer
+from consumer.storage.statements import (
     lock_customers,
     write_audit,
     write_customers,

@@ -4,10 +4,13 @@ The batch drops the entries itself right after its commit; what it could not con
 sweeper repeats until Redis has answered. Nobody but a reader ever stores an entry.
 """
 
+from collections.abc import Sequence
+
 from redis.client import Pipeline
 from sqlalchemy import Connection, text
 
 from consumer.storage.bounded_redis import BoundedRedis, Session
+from consumer.storage.ledger import Transaction
 from schemas.redis_keys import ENTITLEMENT_SECONDS, entitlement_key, lease_key
 
 ENTRY_GONE_SECONDS = ENTITLEMENT_SECONDS + 30
@@ -30,9 +33,25 @@ WHERE created_at < now() - make_interval(secs => CAST(:seconds AS float8))
 """)
 
 
-def record_invalidation(connection: Connection, customers: list[str]) -> int:
+def record_invalidation(connection: Connection, customers: Sequence[str]) -> int:
     """Note in the open transaction that these customers' entries must go; return the row's id."""
-    return int(connection.scalar(_INSERT, {"customers": customers}) or 0)
+    return int(connection.scalar(_INSERT, {"customers": list(customers)}) or 0)
+
+
+def delete_rows(connection: Connection, ids: Sequence[int]) -> None:
+    """Forget rows whose entries are gone."""
+    connection.execute(_DELETE, {"ids": list(ids)})
+
+
+def take_overdue(connection: Connection, most: int) -> dict[int, list[str]]:
+    """Lock rows older than a second that nobody else has locked; return their customers."""
+    rows = connection.execute(_OVERDUE, {"rows": most})
+    return {row.invalidation_id: row.customers for row in rows}
+
+
+def expire_rows(connection: Connection, seconds: float) -> None:
+    """Forget rows that are older than that."""
+    connection.execute(_EXPIRE, {"seconds": seconds})
 
 
 def drop_entries(pipeline: Pipeline, generation: str, customers: list[str]) -> None:
@@ -53,22 +72,22 @@ class Sweeper:
         """Note that Redis has dropped this row's entries; the next sweep deletes the row."""
         self._confirmed.append(invalidation_id)
 
-    def sweep(self, connection: Connection) -> None:
+    def sweep(self, transaction: Transaction) -> None:
         """Delete confirmed rows, and drop the entries of rows older than a second.
 
         Safe in any number of processes at once; the caller commits.
         """
         confirmed, self._confirmed = self._confirmed, []
         if confirmed:
-            connection.execute(_DELETE, {"ids": confirmed})
-        rows = connection.execute(_OVERDUE, {"rows": SWEEP_ROWS}).all()
-        if not rows:
+            transaction.delete_invalidations(confirmed)
+        overdue = transaction.take_overdue(SWEEP_ROWS)
+        if not overdue:
             return
-        customers = sorted({customer for row in rows for customer in row.customers})
+        customers = sorted({customer for some in overdue.values() for customer in some})
         if self._redis.ask("sweep", lambda session: _drop(session, customers)):
-            connection.execute(_DELETE, {"ids": [row.invalidation_id for row in rows]})
+            transaction.delete_invalidations(list(overdue))
         else:
-            connection.execute(_EXPIRE, {"seconds": ENTRY_GONE_SECONDS})
+            transaction.expire_invalidations(ENTRY_GONE_SECONDS)
 
 
 def _drop(session: Session, customers: list[str]) -> bool:

@@ -1,23 +1,18 @@
-"""The transaction: what is recorded of events, customers and subscriptions, read and written.
+"""The port to what is recorded: the transaction of a batch, whoever keeps the rows.
 
-READ COMMITTED. A statement that waited for a row lock is followed by a new statement, which
-sees what the other writer did; so no INSERT is merged with the SELECT … FOR UPDATE after it.
-Every multi-row statement is sorted by key: two processes never wait for each other crosswise.
+PostgreSQL keeps them (postgres.py). A twin in memory stands in for it where a test needs to say
+when each call fails, waits or returns late; tests/contract holds both to the same promises.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import date, datetime
+from typing import Any, Protocol
 
-import psycopg
-from sqlalchemy import Connection, Engine, TextClause, text
-from sqlalchemy.exc import DBAPIError
-
-from consumer.errors import Retry, verdict_of
-from consumer.storage.blockers import ending_blockers
-from consumer.storage.rows import Rows
+from consumer.storage.dead_letters import DeadLetter, Recent
+from consumer.storage.positions import PositionRows
+from schemas.plans import Plans
 
 Row = Mapping[str, Any]
 """One row to write, by column name."""
@@ -52,211 +47,75 @@ class StoredSubscription:
     version: int
 
 
-_ADD_CUSTOMERS = text("""
-INSERT INTO customers (customer_id)
-SELECT id FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id
-ON CONFLICT DO NOTHING
-""")
-_LOCK_CUSTOMERS = text("""
-SELECT customer_id, reference, reference_created_at, reference_event_id, version
-FROM customers WHERE customer_id = ANY(:ids) ORDER BY customer_id FOR UPDATE
-""")
-# Bounded by created_at on both sides, or every partition would be searched.
-_RECORDED = text("""
-SELECT stored.event_id, stored.outcome, stored.api_version
-FROM unnest(CAST(:ids AS text[]), CAST(:times AS timestamptz[])) AS asked (event_id, created_at)
-JOIN webhook_events AS stored USING (created_at, event_id)
-WHERE stored.created_at BETWEEN :least AND :greatest
-""")
-_SUBSCRIPTIONS = text("""
-SELECT subscription_id, customer_id, CAST(facts AS text) AS facts, version
-FROM subscriptions
-WHERE customer_id = ANY(CAST(:customers AS text[]))
-   OR subscription_id = ANY(CAST(:subscriptions AS text[]))
-""")
-_EVENTS = Rows(
-    event_id="text",
-    type="text",
-    customer_id="text",
-    created_at="timestamptz",
-    received_at="timestamptz",
-    livemode="boolean",
-    api_version="text",
-    outcome="text",
-    reason="text",
-    error="text",
-    topic="text",
-    partition="int",
-    kafka_offset="bigint",
-    payload="bytea",
-)
-# Only a failed event is ever judged a second time.
-_WRITE_EVENTS = _EVENTS.insert(
-    "webhook_events",
-    "ORDER BY new.created_at, new.event_id ON CONFLICT (created_at, event_id) DO UPDATE SET "
-    "outcome = excluded.outcome, reason = excluded.reason, error = excluded.error, "
-    "processed_at = clock_timestamp() WHERE webhook_events.outcome = 'failed'",
-)
-_SUBSCRIPTION_ROWS = Rows(
-    subscription_id="text",
-    customer_id="text",
-    status="text",
-    tier="text",
-    prices="text[]",
-    cancel_at_period_end="boolean",
-    cancel_at="timestamptz",
-    current_period_end="timestamptz",
-    latest_invoice="text",
-    grace_until="timestamptz",
-    ambiguous="boolean",
-    facts="jsonb",
-    version="bigint",
-)
-_WRITE_SUBSCRIPTIONS = _SUBSCRIPTION_ROWS.insert(
-    "subscriptions",
-    "ORDER BY new.subscription_id ON CONFLICT (subscription_id) DO UPDATE SET "
-    "(status, tier, prices, cancel_at_period_end, cancel_at, current_period_end, latest_invoice, "
-    "grace_until, ambiguous, facts, version, updated_at) = (excluded.status, excluded.tier, "
-    "excluded.prices, excluded.cancel_at_period_end, excluded.cancel_at, "
-    "excluded.current_period_end, excluded.latest_invoice, excluded.grace_until, "
-    "excluded.ambiguous, excluded.facts, excluded.version, now())",
-)
-_CUSTOMER_ROWS = Rows(
-    customer_id="text",
-    reference="text",
-    reference_created_at="timestamptz",
-    reference_event_id="text",
-    version="bigint",
-)
-_WRITE_CUSTOMERS = text(f"""
-UPDATE customers AS stored SET (reference, reference_created_at, reference_event_id, version,
-  updated_at) = (new.reference, new.reference_created_at, new.reference_event_id, new.version,
-  now())
-FROM {_CUSTOMER_ROWS.source} WHERE stored.customer_id = new.customer_id
-""")  # noqa: S608 - names from this file only
-_AUDIT = Rows(
-    event_id="text",
-    customer_id="text",
-    subscription_id="text",
-    action="text",
-    before="jsonb",
-    after="jsonb",
-    event_created_at="timestamptz",
-)
-_WRITE_AUDIT = _AUDIT.insert("billing_audit")
+class Transaction(PositionRows, Protocol):
+    """All that a batch and the housekeeping do between BEGIN and COMMIT; every call blocks.
+
+    READ COMMITTED: each call sees what is committed by then, and what this transaction wrote.
+    Locks are held until the end. Raises Retry, Reject or Halt.
+    """
+
+    def lock_customers(self, ids: Collection[str]) -> dict[str, StoredCustomer]:
+        """Add the customers that are missing and lock all of them, in order."""
+
+    def find_recorded(self, created: Mapping[str, datetime]) -> dict[str, RecordedEvent]:
+        """Return what stands recorded of these event ids, each with its `created`."""
+
+    def load_subscriptions(
+        self, customers: Collection[str], subscriptions: Collection[str]
+    ) -> dict[str, StoredSubscription]:
+        """Return the subscriptions of these customers, and those of these ids."""
+
+    def write_events(self, rows: Sequence[Row]) -> None:
+        """Record events with their outcome; one that had failed gets the new outcome."""
+
+    def write_subscriptions(self, rows: Sequence[Row]) -> None:
+        """Write subscriptions whose customers this transaction has locked."""
+
+    def write_customers(self, rows: Sequence[Row]) -> None:
+        """Write customers that this transaction has locked."""
+
+    def write_audit(self, rows: Sequence[Row]) -> None:
+        """Append audit entries in the order given."""
+
+    def write_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Set records aside; one that is open already counts an attempt."""
+
+    def resolve_letters(self, event_ids: Sequence[str]) -> None:
+        """Close the open dead letters of events that are applied now."""
+
+    def count_recent(self) -> Recent:
+        """Read how many dead letters point at a fault of ours; restarts do not reset it."""
+
+    def record_invalidation(self, customers: Sequence[str]) -> int:
+        """Note that these customers' cache entries must go; return the row's id."""
+
+    def delete_invalidations(self, ids: Sequence[int]) -> None:
+        """Forget rows whose entries are gone."""
+
+    def take_overdue(self, most: int) -> dict[int, list[str]]:
+        """Lock rows older than a second that nobody else has locked; return their customers."""
+
+    def expire_invalidations(self, seconds: float) -> None:
+        """Forget rows that are older than that."""
+
+    def write_tiers(self, plans: Plans) -> None:
+        """Make the tiers that SQL users see equal the plans; safe to repeat."""
+
+    def attach_months(self, today: date) -> None:
+        """Make room for the events of the months ahead; safe to repeat."""
 
 
-class Ledger:
-    """One process's connection to PostgreSQL, opened when needed and again after a failure."""
+class Ledger(Protocol):
+    """One process's way to its transactions; for one caller at a time."""
 
-    def __init__(self, engine: Engine, on_ended: Callable[[], None] = lambda: None) -> None:
-        self._engine = engine
-        self._on_ended = on_ended
-        self._connection: Connection | None = None
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Run a transaction: commit at the end, roll back on any exception.
 
-    @contextmanager
-    def connect(self) -> Iterator[Connection]:
-        """Lend the connection; a database error leaves as its verdict, the connection closed.
-
-        Raises Retry, Reject or Halt.
+        Blocks. Raises Retry (nothing stands, or it is in doubt), Reject or Halt.
         """
-        try:
-            if self._connection is None:
-                self._connection = self._engine.connect()
-            yield self._connection
-        except (DBAPIError, psycopg.Error) as error:
-            verdict = verdict_of(error)
-            if not isinstance(verdict, Retry) or _is_broken(error):
-                self.close()
-            raise verdict from error
-
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """Run a transaction: commit at the end, roll back on any exception. Raises as connect."""
-        with self.connect() as connection, connection.begin():
-            yield connection
 
     def ending_blockers(self) -> AbstractContextManager[None]:
         """While open, end sessions of our own role that have long kept this one waiting."""
-        if self._connection is None:
-            return nullcontext()
-        driver: Any = self._connection.connection.driver_connection
-        return ending_blockers(self._engine, driver.info.backend_pid, self._on_ended)
 
     def close(self) -> None:
-        """Close the connection, whatever state it is in; safe to repeat."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.invalidate()
-            connection.close()
-
-
-def lock_customers(connection: Connection, ids: Collection[str]) -> dict[str, StoredCustomer]:
-    """Add the customers that are missing and lock all of them, in order."""
-    if not ids:
-        return {}
-    connection.execute(_ADD_CUSTOMERS, {"ids": sorted(ids)})
-    rows = connection.execute(_LOCK_CUSTOMERS, {"ids": sorted(ids)}).mappings()
-    return {row["customer_id"]: StoredCustomer(**row) for row in rows}
-
-
-def find_recorded(
-    connection: Connection, created: Mapping[str, datetime]
-) -> dict[str, RecordedEvent]:
-    """Return what stands recorded of these event ids, each with its `created`."""
-    if not created:
-        return {}
-    rows = connection.execute(
-        _RECORDED,
-        {
-            "ids": list(created),
-            "times": list(created.values()),
-            "least": min(created.values()),
-            "greatest": max(created.values()),
-        },
-    )
-    return {row.event_id: RecordedEvent(row.outcome, row.api_version) for row in rows}
-
-
-def load_subscriptions(
-    connection: Connection, customers: Collection[str], subscriptions: Collection[str]
-) -> dict[str, StoredSubscription]:
-    """Return the subscriptions of these customers, and those of these ids."""
-    if not customers and not subscriptions:
-        return {}
-    rows = connection.execute(
-        _SUBSCRIPTIONS,
-        {"customers": sorted(customers), "subscriptions": sorted(subscriptions)},
-    ).mappings()
-    return {row["subscription_id"]: StoredSubscription(**row) for row in rows}
-
-
-def write_events(connection: Connection, rows: Sequence[Row]) -> None:
-    """Record events with their outcome; one that had failed gets the new outcome."""
-    _write(connection, _WRITE_EVENTS, _EVENTS, rows)
-
-
-def write_subscriptions(connection: Connection, rows: Sequence[Row]) -> None:
-    """Write subscriptions whose customers this transaction has locked."""
-    _write(connection, _WRITE_SUBSCRIPTIONS, _SUBSCRIPTION_ROWS, rows)
-
-
-def write_customers(connection: Connection, rows: Sequence[Row]) -> None:
-    """Write customers that this transaction has locked."""
-    _write(connection, _WRITE_CUSTOMERS, _CUSTOMER_ROWS, rows)
-
-
-def write_audit(connection: Connection, rows: Sequence[Row]) -> None:
-    """Append audit entries in the order given."""
-    _write(connection, _WRITE_AUDIT, _AUDIT, rows)
-
-
-def _write(
-    connection: Connection, statement: TextClause, columns: Rows, rows: Sequence[Row]
-) -> None:
-    if rows:
-        connection.execute(statement, columns.bind(rows))
-
-
-def _is_broken(error: DBAPIError | psycopg.Error) -> bool:
-    return isinstance(error, psycopg.Error) or error.connection_invalidated
+        """Give the connection up, whatever state it is in; safe to repeat."""

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, TextClause, text
 
 from consumer.errors import Cause, Halt, Retry
 
@@ -22,12 +23,13 @@ class Position:
         return replace(self, next_offset=next_offset)
 
 
-_LOAD = """
+_SELECT = """
 SELECT partition, topic_id, next_offset, epoch FROM consumer_positions
 WHERE consumer_group = :group AND topic = :topic AND partition = ANY(:partitions)
 ORDER BY partition
 """
-_LOCK = text(_LOAD + " FOR UPDATE")
+_LOAD = text(_SELECT)
+_LOCK = text(_SELECT + " FOR UPDATE")
 _INSERT = text("""
 INSERT INTO consumer_positions (consumer_group, topic, topic_id, partition, next_offset)
 SELECT :group, :topic, :topic_id, p.partition, p.next_offset
@@ -44,39 +46,54 @@ WHERE stored.consumer_group = :group AND stored.topic = :topic
 """)
 
 
+class PositionRows(Protocol):
+    """The stored positions, as a transaction reads and writes them."""
+
+    def load_positions(
+        self, group: str, topic: str, partitions: Iterable[int]
+    ) -> dict[int, Position]:
+        """Return the stored positions of these partitions; one without any is absent."""
+
+    def lock_positions(
+        self, group: str, topic: str, partitions: Iterable[int]
+    ) -> dict[int, Position]:
+        """Lock the rows of these partitions in order, and return them."""
+
+    def insert_positions(self, group: str, topic: str, new: Sequence[Position]) -> None:
+        """Store first positions; one that exists by now stays as it is."""
+
+    def move_positions(
+        self,
+        group: str,
+        topic: str,
+        before: Mapping[int, Position],
+        after: Mapping[int, Position],
+    ) -> int:
+        """Set those positions that are as they were before; return how many."""
+
+
 class Positions:
     """The positions of one consumer group on one topic; the caller owns the transaction."""
 
     def __init__(self, group: str, topic: str) -> None:
-        self._names = {"group": group, "topic": topic}
+        self._names = (group, topic)
 
-    def load(self, connection: Connection, partitions: Iterable[int]) -> dict[int, Position]:
+    def load(self, rows: PositionRows, partitions: Iterable[int]) -> dict[int, Position]:
         """Return the stored positions of these partitions; one without any is absent."""
-        rows = connection.execute(text(_LOAD), self._names | {"partitions": sorted(partitions)})
-        return _by_partition(rows.mappings().all())
+        return rows.load_positions(*self._names, partitions)
 
-    def insert(self, connection: Connection, positions: Sequence[Position]) -> None:
+    def insert(self, rows: PositionRows, positions: Sequence[Position]) -> None:
         """Store first positions; one that exists by now stays as it is."""
-        if not positions:
-            return
-        connection.execute(
-            _INSERT,
-            self._names
-            | {
-                "topic_id": positions[0].topic_id,
-                "partitions": [position.partition for position in positions],
-                "offsets": [position.next_offset for position in positions],
-            },
-        )
+        if positions:
+            rows.insert_positions(*self._names, positions)
 
-    def lock(self, connection: Connection, expected: Mapping[int, Position]) -> dict[int, Position]:
+    def lock(self, rows: PositionRows, expected: Mapping[int, Position]) -> dict[int, Position]:
         """Lock the rows of these partitions and return them.
 
         Raises Retry(position) where one is missing, of another topic or epoch, or behind what
         this process last wrote: the database was set back, and records must be read again.
         """
-        rows = connection.execute(_LOCK, self._names | {"partitions": sorted(expected)})
-        stored = _by_partition(rows.mappings().all())
+        stored = rows.lock_positions(*self._names, expected)
         for partition, known in expected.items():
             found = stored.get(partition)
             if (
@@ -88,27 +105,66 @@ class Positions:
         return stored
 
     def move(
-        self,
-        connection: Connection,
-        before: Mapping[int, Position],
-        after: Mapping[int, Position],
+        self, rows: PositionRows, before: Mapping[int, Position], after: Mapping[int, Position]
     ) -> None:
         """Set positions that this transaction has locked; raises Halt if a row is not as read."""
-        partitions = sorted(after)
-        if not partitions:
-            return
-        result = connection.execute(
-            _MOVE,
-            self._names
-            | {
-                "partitions": partitions,
-                "expected": [before[partition].next_offset for partition in partitions],
-                "offsets": [after[partition].next_offset for partition in partitions],
-            },
-        )
-        if result.rowcount != len(partitions):
+        if after and rows.move_positions(*self._names, before, after) != len(after):
             raise Halt("consumer_positions changed under a row lock: check for triggers or rules")
 
 
-def _by_partition(rows: Sequence[RowMapping]) -> dict[int, Position]:
+def load_rows(
+    connection: Connection, group: str, topic: str, partitions: Iterable[int]
+) -> dict[int, Position]:
+    """Return the stored positions of these partitions; one without any is absent."""
+    return _select(connection, _LOAD, group, topic, partitions)
+
+
+def lock_rows(
+    connection: Connection, group: str, topic: str, partitions: Iterable[int]
+) -> dict[int, Position]:
+    """Lock the rows of these partitions in order, and return them."""
+    return _select(connection, _LOCK, group, topic, partitions)
+
+
+def insert_rows(connection: Connection, group: str, topic: str, new: Sequence[Position]) -> None:
+    """Store first positions of one topic id; one that exists by now stays as it is."""
+    connection.execute(
+        _INSERT,
+        {
+            "group": group,
+            "topic": topic,
+            "topic_id": new[0].topic_id,
+            "partitions": [position.partition for position in new],
+            "offsets": [position.next_offset for position in new],
+        },
+    )
+
+
+def move_rows(
+    connection: Connection,
+    group: str,
+    topic: str,
+    before: Mapping[int, Position],
+    after: Mapping[int, Position],
+) -> int:
+    """Set those positions that are as they were before; return how many."""
+    partitions = sorted(after)
+    result = connection.execute(
+        _MOVE,
+        {
+            "group": group,
+            "topic": topic,
+            "partitions": partitions,
+            "expected": [before[partition].next_offset for partition in partitions],
+            "offsets": [after[partition].next_offset for partition in partitions],
+        },
+    )
+    return result.rowcount
+
+
+def _select(
+    connection: Connection, statement: TextClause, group: str, topic: str, partitions: Iterable[int]
+) -> dict[int, Position]:
+    asked = {"group": group, "topic": topic, "partitions": sorted(partitions)}
+    rows = connection.execute(statement, asked).mappings()
     return {row["partition"]: Position(**row) for row in rows}

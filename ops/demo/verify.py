@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import httpx2 as httpx
 from sqlalchemy import Connection, Row, text
 
-from consumer.storage.ledger import find_recorded
+from consumer.storage.statements import find_recorded
 from ops.simulator.truth import ENDED, Answer, CustomerTruth, SubscriptionTruth
 
 T = TypeVar("T")

@@ -206,7 +206,7 @@ def test_a_row_that_somebody_locks_is_waited_for_then_retried(bench: Bench) -> N
         slow = Position(0, "topic-id", 1)
         with pytest.raises(Retry) as caught:
             bench.apply([start_of(1) | {"id": "evt_next"}], {0: slow})
-        assert caught.value.cause is Cause.CONTENTION
+        assert caught.value.cause is Cause.BLOCKED
     bench.apply([start_of(1) | {"id": "evt_next"}], {0: slow})
     assert "evt_next" in bench.outcomes()
 
@@ -215,8 +215,8 @@ def test_invalidation_rows_vanish_once_redis_has_answered(bench: Bench) -> None:
     """Each changed customer's cache entry is certain to go; the sweeper clears the note."""
     bench.apply([start_of(1), start_of(2)])
     assert bench.query("SELECT customers FROM cache_invalidations") == [(["cus_1", "cus_2"],)]
-    with bench.ledger.transaction() as connection:
-        bench.sweeper.sweep(connection)
+    with bench.ledger.transaction() as transaction:
+        bench.sweeper.sweep(transaction)
     assert bench.query("SELECT count(*) FROM cache_invalidations") == [(0,)]
 
 

@@ -11,8 +11,8 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from consumer.storage.engine import make_engine
-from consumer.storage.ledger import find_recorded, write_events
 from consumer.storage.partitions import attach_months
+from consumer.storage.statements import find_recorded, write_events
 from ops.migrate import MIGRATIONS, migrate
 from schemas.settings import DatabaseSettings, MigrateSettings, load
 from schemas.tables import metadata

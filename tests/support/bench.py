@@ -18,8 +18,8 @@ from consumer.storage.bounded_redis import BoundedRedis, open_session
 from consumer.storage.engine import make_engine
 from consumer.storage.hints import Hints
 from consumer.storage.invalidation import Sweeper
-from consumer.storage.ledger import Ledger
 from consumer.storage.positions import Position, Positions
+from consumer.storage.postgres import PostgresLedger
 from schemas.metrics import ConsumerMetrics
 from schemas.plans import load_plans
 from schemas.settings import DatabaseSettings
@@ -41,7 +41,7 @@ class Bench:
         self.engine: Engine = make_engine(
             DatabaseSettings(database_url=SecretStr(database_url)), "test"
         )
-        self.ledger = Ledger(self.engine)
+        self.ledger = PostgresLedger(self.engine)
         self.redis = BoundedRedis(partial(open_session, redis_url), metrics.redis)
         self.positions = Positions("group", TOPIC)
         self.sweeper = Sweeper(self.redis)
@@ -56,8 +56,8 @@ class Bench:
             metrics=metrics,
             now=lambda: datetime.now(UTC),
         )
-        with self.ledger.transaction() as connection:
-            self.positions.insert(connection, list(START.values()))
+        with self.ledger.transaction() as transaction:
+            self.positions.insert(transaction, list(START.values()))
 
     def apply(
         self, documents: list[Json], at: Mapping[int, Position] = START

@@ -280,21 +280,23 @@ import consumer.fold
 consumer.fold.merge = lambda known, new: new
 """,
     "skip the dedup": """
-import consumer.batch
-consumer.batch.backed_marks = lambda marks, positions: set()
-consumer.batch.find_recorded = lambda connection, created: {}
+import consumer.passes
+from consumer.storage.postgres import PostgresTransaction
+consumer.passes.backed_marks = lambda marks, positions: set()
+PostgresTransaction.find_recorded = lambda self, created: {}
 """,
     # Marks count only where the position backs them, so that guard is gone as well; and the
     # process dies once where every process may, between the mark and the commit.
     "mark before the commit, and believe it": """
 import os, pathlib
 import consumer.batch as batch
-batch.backed_marks = lambda marks, positions: set(marks)
+import consumer.passes as passes
+passes.backed_marks = lambda marks, positions: set(marks)
 fold = batch.Batch._fold
 died = pathlib.Path(__file__).with_name("died")
-def fold_and_mark(self, connection, pass_, scope):
-    fold(self, connection, pass_, scope)
-    self._hints.after([], batch._marks(pass_), [])
+def fold_and_mark(self, transaction, pass_, scope):
+    fold(self, transaction, pass_, scope)
+    self._hints.after([], passes.marks_of(pass_), [])
     if not died.exists():
         died.touch()
         os._exit(1)

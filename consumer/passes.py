@@ -1,0 +1,132 @@
+"""One pass over the records of a batch: what it covers, what it found, what follows; no I/O."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from consumer.decode import Decoded, Incoming
+from consumer.fold import Changes
+from consumer.records import Record
+from consumer.storage.dead_letters import DeadLetter
+from consumer.storage.hints import Seen
+from consumer.storage.ledger import RecordedEvent
+from consumer.storage.marks import backed_marks
+from consumer.storage.positions import Position
+from schemas.metrics import ConsumerMetrics, type_label
+from schemas.redis_keys import Mark
+
+log = structlog.get_logger()
+
+Place = tuple[int, int]
+"""Partition and offset."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which part of a polled batch one pass covers; all of it, unless PostgreSQL refused data."""
+
+    move_positions: bool = True
+    condemned: Mapping[Place, str] = field(default_factory=dict)
+    record_condemned: bool = True
+
+
+WHOLE = Scope()
+
+
+@dataclass(slots=True)
+class Pass:
+    """What one pass over records found and changed."""
+
+    seen: Seen
+    stored: dict[int, Position]
+    fresh: list[Incoming]
+    duplicates: dict[str, int]
+    second_renderings: list[str]
+    letters: list[DeadLetter]
+    changes: Changes = field(default_factory=Changes)
+    moved: dict[int, Position] = field(default_factory=dict)
+
+    def note_recorded(self, recorded: Mapping[str, RecordedEvent]) -> None:
+        """Count events that are recorded already, and those that came in another rendering."""
+        known = [event for event in self.fresh if event.event.id in recorded]
+        self.duplicates["event_id"] = sum(
+            recorded[event.event.id].outcome != "failed" for event in known
+        )
+        self.second_renderings += [
+            event.event.id
+            for event in known
+            if recorded[event.event.id].api_version != event.event.api_version
+        ]
+
+
+def start(decoded: Decoded, seen: Seen, stored: dict[int, Position]) -> Pass:
+    """Drop what the positions or the marks know as applied."""
+    ahead = [event for event in decoded.events if _is_ahead(event.record, stored)]
+    marked = backed_marks(seen.marks, stored.values())
+    fresh = [event for event in ahead if event.event.id not in marked]
+    duplicates = {
+        "batch": decoded.repeats,
+        "position": len(decoded.events) - len(ahead),
+        "redis": len(ahead) - len(fresh),
+    }
+    letters = [letter for letter in decoded.letters if _is_ahead(letter.record, stored)]
+    return Pass(seen, stored, fresh, duplicates, list(decoded.second_renderings), letters)
+
+
+def _is_ahead(record: Record, stored: Mapping[int, Position]) -> bool:
+    return record.offset >= stored[record.partition].next_offset
+
+
+def move_past(stored: Mapping[int, Position], records: Sequence[Record]) -> dict[int, Position]:
+    """Return the positions after these records; one that is further on already stays."""
+    moved = dict(stored)
+    for record in records:
+        position = moved[record.partition]
+        if record.offset >= position.next_offset:
+            moved[record.partition] = position.moved_to(record.offset + 1)
+    return moved
+
+
+def marks_of(pass_: Pass) -> dict[str, Mark]:
+    """Mark what stands recorded now; a failed event gets none, or it would not be tried again."""
+    failed = {letter.event_id for letter in pass_.changes.letters}
+    return {
+        event.event.id: Mark(
+            position.topic_id, position.epoch, event.record.partition, event.record.offset
+        )
+        for event in pass_.fresh
+        if event.event.id not in failed
+        for position in (pass_.stored[event.record.partition],)
+    }
+
+
+def count(pass_: Pass, metrics: ConsumerMetrics, now: datetime) -> None:
+    """Count what one committed pass did, and write its one log line."""
+    changes = pass_.changes
+    kinds = Counter((type_label(r["type"]), r["outcome"], r["reason"]) for r in changes.events)
+    for (type_, outcome, reason), count in kinds.items():
+        metrics.events.labels(type_, outcome, reason or "").inc(count)
+    for reason, count in Counter(letter.reason for letter in pass_.letters).items():
+        metrics.dead_letters.labels(reason).inc(count)
+    for layer, count in pass_.duplicates.items():
+        metrics.duplicates.labels(layer).inc(count)
+    for event_id in pass_.second_renderings:
+        metrics.second_renderings.inc()
+        log.warning("second_rendering", event_id=event_id)
+    metrics.locks_held.inc(pass_.seen.locks_held_by_others)
+    metrics.unmapped_prices.inc(changes.unmapped)
+    metrics.ambiguous.inc(changes.ambiguous)
+    for incoming in pass_.fresh:
+        delay = (now - incoming.received_at).total_seconds()
+        metrics.end_to_end_seconds.observe(max(delay, 0))
+    log.info(
+        "batch_applied",
+        events=len(changes.events),
+        customers=len(changes.changed_customers),
+        dead_letters=len(pass_.letters),
+        duplicates=sum(pass_.duplicates.values()),
+        positions={p: position.next_offset for p, position in pass_.moved.items()},
+    )
