@@ -20,12 +20,13 @@ from consumer.failpoints import arm
 from consumer.housekeeping import Housekeeping
 from consumer.kafka import Cluster, connect
 from consumer.loop import Loop
-from consumer.storage.bounded_redis import BoundedRedis, ClusterError, open_session
+from consumer.storage.bounded_redis import BoundedRedis
 from consumer.storage.engine import make_engine
 from consumer.storage.hints import Hints
 from consumer.storage.invalidation import Sweeper
 from consumer.storage.positions import Positions
 from consumer.storage.postgres import PostgresLedger
+from consumer.storage.redis_session import WrongRedisError, open_session
 from schemas.metrics import ConsumerMetrics
 from schemas.plans import load_plans
 from schemas.readiness import Readiness, ServeAdmin
@@ -48,9 +49,9 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
     metrics = ConsumerMetrics(registry)
     readiness = Readiness()
     plans = load_plans(settings.plans_file)
-    redis = BoundedRedis(
-        partial(open_session, settings.redis_url.get_secret_value()), metrics.redis
-    )
+    redis_url = settings.redis_url.get_secret_value()
+    _refuse_wrong_redis(redis_url)
+    redis = BoundedRedis(partial(open_session, redis_url), metrics.redis)
     engine = make_engine(settings, "consumer")
     reach = arm(settings.failpoint, engine)
     ledger = PostgresLedger(engine, metrics.ended_backends.inc)
@@ -98,11 +99,11 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
     return 0
 
 
-def _refuse_cluster(settings: ConsumerSettings) -> None:
-    """Raise Halt if Redis is a cluster; a Redis that is away is no reason to wait."""
+def _refuse_wrong_redis(url: str) -> None:
+    """Raise Halt for a Redis that no waiting mends; one that is away is no reason to wait."""
     try:
-        open_session(settings.redis_url.get_secret_value()).client.close()
-    except ClusterError as error:
+        open_session(url).client.close()
+    except WrongRedisError as error:
         raise Halt(str(error)) from None
     except RedisError as error:
         log.warning("redis_away", why=type(error).__name__)

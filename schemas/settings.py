@@ -6,6 +6,7 @@ A settings object is frozen. Each secret may also come from a file: HOOKLINE_X_F
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -50,6 +51,20 @@ def _check_url(schemes: tuple[str, ...]) -> Callable[[SecretStr], SecretStr]:
     return check
 
 
+SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
+
+
+def _check_sentinel(url: SecretStr) -> SecretStr:
+    parts = urlsplit(url.get_secret_value())
+    hosts = parts.netloc.rpartition("@")[2]
+    if parts.scheme in SENTINEL_SCHEMES and not (
+        re.fullmatch(r"[^,:/]+(:\d+)?(,[^,:/]+(:\d+)?)*", hosts)
+        and re.fullmatch(r"/[^/]+(/\d+)?/?", parts.path)
+    ):
+        raise ValueError("must read redis+sentinel://host:port,host:port/service/0")
+    return url
+
+
 def _split(value: Any) -> Any:
     """Turn comma separated text into a tuple; blanks around an entry are not part of it."""
     if isinstance(value, str):
@@ -71,7 +86,11 @@ Secrets = Annotated[
     tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), AfterValidator(_check_secrets)
 ]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(_check_url(("postgresql", "postgres")))]
-RedisUrl = Annotated[SecretStr, AfterValidator(_check_url(("redis", "rediss", "unix")))]
+RedisUrl = Annotated[
+    SecretStr,
+    AfterValidator(_check_url(("redis", "rediss", "unix", *SENTINEL_SCHEMES))),
+    AfterValidator(_check_sentinel),
+]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -173,7 +192,11 @@ class RedisSettings(ProcessSettings):
     """Where Redis or Valkey is."""
 
     redis_url: Annotated[
-        RedisUrl, Field(description="`redis://host:port/0`; TLS by `rediss://`; no cluster")
+        RedisUrl,
+        Field(
+            description="`redis://host:port/0`, or `redis+sentinel://host:port,…/service/0`; "
+            "TLS by `rediss…`; no cluster"
+        ),
     ]
 
 

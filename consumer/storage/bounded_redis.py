@@ -2,61 +2,24 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 import redis
 import structlog
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from consumer.storage.redis_session import CONNECT_SECONDS, Session
 from schemas.metrics import RedisMetrics
 
 log = structlog.get_logger()
 
 CALL_SECONDS = 0.1
-CONNECT_SECONDS = 1.0
 FAILURES_TO_OPEN = 5
 OPEN_SECONDS_LEAST = 0.5
 OPEN_SECONDS_MOST = 30.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One connection and the generation of the server behind it, read when it was made.
-
-    The generation changes with a restart or a fail-over, so keys that carry it cannot outlive
-    the server that held them. A broken session is thrown away, never reconnected in place:
-    a command sent again would speak to another server under the old generation.
-    """
-
-    client: redis.Redis
-    generation: str
-
-
-class ClusterError(ValueError):
-    """Redis is a cluster, where a batch's keys would lie on many nodes."""
-
-
-def open_session(url: str) -> Session:
-    """Connect and read the generation; raises redis.RedisError, or ClusterError."""
-    client = redis.Redis.from_url(
-        url,
-        single_connection_client=True,
-        socket_timeout=CONNECT_SECONDS,
-        socket_connect_timeout=CONNECT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        decode_responses=True,
-    )
-    info = client.info("server")
-    if info.get("redis_mode") == "cluster":
-        client.close()
-        raise ClusterError("HOOKLINE_REDIS_URL names a Redis cluster: use a single server")
-    return Session(client, str(info["run_id"]))
 
 
 class Breaker:
@@ -134,6 +97,20 @@ class BoundedRedis:
         self._breaker.succeeded()
         self._metrics.breaker_open.set(0)
         return answer
+
+    def note_refusals(self, operation: str, answers: Iterable[object]) -> None:
+        """Count a call of which Redis refused a part, such as for want of memory.
+
+        Raises redis.ReadOnlyError where it takes no writes at all: the connection leads to the
+        wrong server, so the call is to fail.
+        """
+        refusals = [answer for answer in answers if isinstance(answer, redis.RedisError)]
+        for refusal in refusals:
+            if isinstance(refusal, redis.ReadOnlyError):
+                raise refusal
+        if refusals:
+            log.warning("redis_refused", operation=operation, why=type(refusals[0]).__name__)
+            self._metrics.unknown.labels(operation).inc()
 
     def problem(self) -> str | None:
         """Say for readiness whether Redis is left alone; hookline works on without it."""

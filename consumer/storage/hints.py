@@ -4,10 +4,11 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from consumer.storage.bounded_redis import BoundedRedis, Session
+from consumer.storage.bounded_redis import BoundedRedis
 from consumer.storage.invalidation import drop_entries
 from consumer.storage.locks import release_locks, take_locks
 from consumer.storage.marks import read_marks, write_marks
+from consumer.storage.redis_session import Session
 from schemas.redis_keys import Mark
 
 
@@ -37,6 +38,7 @@ class Hints:
             if event_ids:
                 read_marks(pipeline, list(event_ids))
             answers = pipeline.execute(raise_on_error=False)
+            self._redis.note_refusals("before", answers)
             return Seen(
                 _marks(event_ids, answers[-1]) if event_ids else {},
                 _number(answers[0]) if customers else 0,
@@ -62,6 +64,7 @@ class Hints:
             if locked:
                 release_locks(pipeline, list(locked), self._token)
             answers = pipeline.execute(raise_on_error=False)
+            self._redis.note_refusals("after", answers)
             return not (changed and isinstance(answers[0], Exception))
 
         return bool(self._redis.ask("after", call))

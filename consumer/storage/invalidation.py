@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from redis.client import Pipeline
 from sqlalchemy import Connection, text
 
-from consumer.storage.bounded_redis import BoundedRedis, Session
+from consumer.storage.bounded_redis import BoundedRedis
 from consumer.storage.ledger import Transaction
+from consumer.storage.redis_session import Session
 from schemas.redis_keys import ENTITLEMENT_SECONDS, entitlement_key, lease_key
 
 ENTRY_GONE_SECONDS = ENTITLEMENT_SECONDS + 30

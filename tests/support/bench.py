@@ -14,12 +14,13 @@ from sqlalchemy import Engine
 from consumer.batch import Batch
 from consumer.decode import Decoder
 from consumer.records import Record
-from consumer.storage.bounded_redis import BoundedRedis, open_session
+from consumer.storage.bounded_redis import BoundedRedis
 from consumer.storage.engine import make_engine
 from consumer.storage.hints import Hints
 from consumer.storage.invalidation import Sweeper
 from consumer.storage.positions import Position, Positions
 from consumer.storage.postgres import PostgresLedger
+from consumer.storage.redis_session import open_session
 from schemas.metrics import ConsumerMetrics
 from schemas.plans import load_plans
 from schemas.settings import DatabaseSettings

@@ -9,10 +9,11 @@ import pytest
 import redis
 from prometheus_client import CollectorRegistry
 
-from consumer.storage.bounded_redis import BoundedRedis, Breaker, Session
+from consumer.storage.bounded_redis import BoundedRedis, Breaker
 from consumer.storage.hints import Hints
 from consumer.storage.marks import backed_marks
 from consumer.storage.positions import Position
+from consumer.storage.redis_session import Session
 from schemas.metrics import RedisMetrics
 from schemas.redis_keys import Mark, entitlement_key, lease_key, lock_key, mark_key
 

@@ -66,6 +66,8 @@ def test_every_missing_variable_is_named_at_once() -> None:
         (IngestSettings, INGEST, "HOOKLINE_KAFKA_TOPIC", "white space"),
         (IngestSettings, INGEST, "HOOKLINE_KAFKA_SECURITY_PROTOCOL", "TLS"),
         (IngestSettings, INGEST, "HOOKLINE_KAFKA_CA_FILE", "/nowhere/ca.pem"),
+        (ConsumerSettings, CONSUMER, "HOOKLINE_REDIS_URL", "redis+sentinel://:s3cret@a:1,b:2/"),
+        (ConsumerSettings, CONSUMER, "HOOKLINE_REDIS_URL", "redis+sentinel://:s3cret@a,,b/ours"),
         (ConsumerSettings, CONSUMER, "HOOKLINE_DATABASE_URL", "mysql://u:s3cret@h/db"),
         (ConsumerSettings, CONSUMER, "HOOKLINE_REDIS_URL", "http://:s3cret@h"),
         (ConsumerSettings, CONSUMER, "HOOKLINE_GRACE_HOURS", "-1"),

@@ -1,0 +1,97 @@
+"""One connection to Redis, made anew after every failure: plain, or found through Sentinel."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+CONNECT_SECONDS = 1.0
+SENTINEL_PORT = 26379
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One connection and the generation of the server behind it, read when it was made.
+
+    The generation changes with a restart or a fail-over, so keys that carry it cannot outlive
+    the server that held them. A broken session is thrown away, never reconnected in place:
+    a command sent again would speak to another server under the old generation.
+    """
+
+    client: redis.Redis
+    generation: str
+
+
+class WrongRedisError(ValueError):
+    """No waiting mends this: a cluster, or a password that is refused; the sentence says so."""
+
+
+def open_session(url: str) -> Session:
+    """Connect and read the generation; raises redis.RedisError, or WrongRedisError.
+
+    Through Sentinel (`redis+sentinel://host:port,host:port/service/0`) it asks for the primary
+    each time, and takes only a server that says it is one.
+    """
+    by_sentinel = "+sentinel" in urlsplit(url).scheme
+    try:
+        client = _connect(find_primary(url) if by_sentinel else url)
+    except redis.AuthenticationError as error:
+        raise WrongRedisError(
+            f"Redis refuses the user or password of HOOKLINE_REDIS_URL: {error}"
+        ) from None
+    try:
+        return Session(client, _generation(client, must_be_primary=by_sentinel))
+    except BaseException:
+        client.close()
+        raise
+
+
+def _connect(url: str) -> redis.Redis:
+    return redis.Redis.from_url(
+        url,
+        single_connection_client=True,
+        socket_timeout=CONNECT_SECONDS,
+        socket_connect_timeout=CONNECT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=True,
+    )
+
+
+def find_primary(url: str) -> str:
+    """Ask the sentinels of a URL and return the URL of the primary; raises redis.RedisError."""
+    scheme, place, path, query, _ = urlsplit(url)
+    user, _, hosts = place.rpartition("@")
+    service, _, database = path.strip("/").partition("/")
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        [_host_and_port(entry) for entry in hosts.split(",")],
+        socket_timeout=CONNECT_SECONDS / 2,
+        socket_connect_timeout=CONNECT_SECONDS / 2,
+        retry=Retry(NoBackoff(), 0),
+        ssl=scheme.startswith("rediss"),
+    )
+    try:
+        host, port = sentinel.discover_master(service)  # type: ignore[no-untyped-call]
+    finally:
+        for client in sentinel.sentinels:
+            client.close()
+    address = f"{user}@{host}:{port}" if user else f"{host}:{port}"
+    return urlunsplit((scheme.partition("+")[0], address, f"/{database or 0}", query, ""))
+
+
+def _generation(client: redis.Redis, *, must_be_primary: bool) -> str:
+    info = client.info("server")
+    if "cluster" in {info.get("redis_mode"), info.get("server_mode")}:  # Redis, Valkey
+        raise WrongRedisError(
+            "HOOKLINE_REDIS_URL names a Redis cluster: use a single server or Sentinel"
+        )
+    if must_be_primary and client.info("replication")["role"] != "master":
+        raise redis.ReadOnlyError("the server that Sentinel names is no primary yet")
+    return str(info["run_id"])
+
+
+def _host_and_port(entry: str) -> tuple[str, int]:
+    host, _, port = entry.rpartition(":") if ":" in entry else (entry, "", "")
+    return host, int(port or SENTINEL_PORT)
