@@ -122,8 +122,11 @@ def verdict_of_kafka(error: KafkaError) -> Retry | Halt:
             f"Kafka knows another process by this HOOKLINE_KAFKA_GROUP_INSTANCE_ID: {detail}; "
             "give each a name of its own; after a kill, wait for the session to time out"
         )
-    if error.fatal():
-        return Halt(f"Kafka's client gave up: {detail}; the process must be started again")
+    if error.fatal() or code == KafkaError._FATAL:  # noqa: SLF001 - what a message bears
+        return Halt(
+            f"Kafka's client gave up: {detail}; start the process again (a static member that "
+            "was killed: once its session has timed out)"
+        )
     return Retry(Cause.KAFKA, f"Kafka: {detail}")
 
 

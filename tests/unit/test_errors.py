@@ -83,9 +83,10 @@ def test_verdict_by_kafka_error(code: int, verdict: type[Exception]) -> None:
     assert "the broker said so" in str(found)
 
 
-def test_a_client_that_gave_up_halts() -> None:
-    """A fatal error is final for this client."""
-    assert isinstance(verdict_of_kafka(KafkaError(KafkaError._FATAL, "x", True)), Halt)  # noqa: FBT003, SLF001 - the client's own signature
+@pytest.mark.parametrize(("code", "flag"), [(KafkaError._FATAL, False), (KafkaError._FAIL, True)])  # noqa: SLF001 - public constants of the client
+def test_a_client_that_gave_up_halts(code: int, flag: bool) -> None:  # noqa: FBT001 - a table
+    """A fatal error is final for this client, by its flag or, in a message, by its code alone."""
+    assert isinstance(verdict_of_kafka(KafkaError(code, "x", flag)), Halt)
 
 
 @pytest.mark.parametrize(
