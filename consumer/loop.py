@@ -316,6 +316,14 @@ class Loop:
                 chore()
             except Retry as retry:
                 log.warning("housekeeping_postponed", why=str(retry))
+        self._look_for_a_step_back()
+
+    def _look_for_a_step_back(self) -> None:
+        """Notice a database that was set back, also where no next record would tell of it."""
+        try:
+            self._positioning.check(self._assignment.active)
+        except Retry as retry:
+            self._fall_back(retry)
 
     def _look_for_kafka(self) -> None:
         """Ask whether the brokers are back, if they were away; raises Retry if not."""

@@ -40,6 +40,12 @@ class Positioning:
             for position in found.values()
         ]
 
+    def check(self, known: Mapping[int, Position]) -> None:
+        """Raise Retry if PostgreSQL is behind what this process wrote, or away."""
+        if known:
+            with self._ledger.transaction() as transaction:
+                self._positions.check(transaction, known)
+
     def skip(
         self, before: Mapping[int, Position], after: dict[int, Position]
     ) -> dict[int, Position]:

@@ -94,15 +94,12 @@ class Positions:
         this process last wrote: the database was set back, and records must be read again.
         """
         stored = rows.lock_positions(*self._names, expected)
-        for partition, known in expected.items():
-            found = stored.get(partition)
-            if (
-                found is None
-                or (found.topic_id, found.epoch) != (known.topic_id, known.epoch)
-                or found.next_offset < known.next_offset
-            ):
-                raise Retry(Cause.POSITION, f"partition {partition}: {known} became {found}")
+        _compare(expected, stored)
         return stored
+
+    def check(self, rows: PositionRows, expected: Mapping[int, Position]) -> None:
+        """Look, without a lock, whether the database was set back. Raises Retry as lock does."""
+        _compare(expected, rows.load_positions(*self._names, expected))
 
     def move(
         self, rows: PositionRows, before: Mapping[int, Position], after: Mapping[int, Position]
@@ -110,6 +107,17 @@ class Positions:
         """Set positions that this transaction has locked; raises Halt if a row is not as read."""
         if after and rows.move_positions(*self._names, before, after) != len(after):
             raise Halt("consumer_positions changed under a row lock: check for triggers or rules")
+
+
+def _compare(expected: Mapping[int, Position], stored: Mapping[int, Position]) -> None:
+    for partition, known in expected.items():
+        found = stored.get(partition)
+        if (
+            found is None
+            or (found.topic_id, found.epoch) != (known.topic_id, known.epoch)
+            or found.next_offset < known.next_offset
+        ):
+            raise Retry(Cause.POSITION, f"partition {partition}: {known} became {found}")
 
 
 def load_rows(
