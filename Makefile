@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 LONG_RUN = HOOKLINE_LONG_RUN=$@ HOOKLINE_SEED="$(SEED)"
 COMPILE := uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url
 
-.PHONY: help install up demo test check prove secrets lock clean
+.PHONY: help install up demo test check prove faults secrets lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ check: $(STAMP) ## Lint, format, types, import directions
 prove: $(STAMP) ## Prove the laws of ordering on a new seed's histories (minutes); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 1800 \
 	  tests/property tests/unit/billing/test_captured.py tests/system/test_every_order.py $(ARGS)
+
+faults: $(STAMP) ## Kill, stop and starve consumers on real servers (half an hour); SEED=… replays
+	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 3600 tests/faults $(ARGS)
 
 secrets: ## Make the secrets that docker-compose.yml names, once
 	@ops/docker/secrets.sh

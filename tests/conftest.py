@@ -21,7 +21,7 @@ from support.bench import Bench
 from support.pipeline import PLANS_TEXT, Pipeline, environment
 from support.servers import NoServersError, Servers, provide
 
-pytest_plugins = ["support.reporting"]
+pytest_plugins = ["support.own_stack", "support.reporting"]
 
 _redis_numbers = itertools.count()
 

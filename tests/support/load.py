@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import threading
 import time
 
 from pydantic import SecretStr
@@ -57,3 +58,23 @@ def check_outcome(pipeline: Pipeline, known: list[History]) -> None:
         customer: (answer.tier, answer.entitled, answer.status)
         for customer, answer in answers.items()
     }
+
+
+class Load:
+    """Posts events from a thread while the test does harm."""
+
+    def __init__(self, pipeline: Pipeline, events: list[Json]) -> None:
+        self.events = events
+        self.answers: list[int] = []
+        self._pipeline = pipeline
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        for start in range(0, len(self.events), 100):
+            self.answers += self._pipeline.post_all(self.events[start : start + 100], threads=16)
+
+    def wait(self) -> list[int]:
+        """Wait for the last answer and return all."""
+        self._thread.join()
+        return self.answers

@@ -129,3 +129,23 @@ def counted(metrics: str, name: str) -> dict[str, float]:
     """Return a metric's values by their labels."""
     found = re.findall(rf"^{name}(?:\{{(.*)\}})? (\S+)$", metrics, re.MULTILINE)
     return {labels: float(value) for labels, value in found}
+
+
+def pids(pipeline: Pipeline) -> dict[str, int]:
+    """Return the process of each member: the same ones must be there after a fault."""
+    return {name: member.process.pid for name, member in pipeline.members.items()}
+
+
+def owned(pipeline: Pipeline, name: str) -> float:
+    """Return how many partitions a consumer owns."""
+    return counted(pipeline.metrics(name), "hookline_consumer_partitions")[""]
+
+
+def is_ready(pipeline: Pipeline, name: str) -> bool:
+    """Tell whether a process is ready."""
+    return pipeline.readiness(name)[0] == httpx.codes.OK
+
+
+def log_of(pipeline: Pipeline, name: str) -> str:
+    """Return a process's log so far."""
+    return pipeline.members[name].process.log.read_text()
