@@ -5,19 +5,14 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
-import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from psycopg import sql
-from pydantic import SecretStr
 
-from ops.migrate import connect_for_migration, upgrade
-from schemas.settings import DatabaseSettings
 from schemas.topics import PARTITIONS, topic_config
 from support.bench import Bench
+from support.databases import database, migrated
 from support.pipeline import PLANS_TEXT, Pipeline, environment
 from support.servers import NoServersError, Servers, provide
 
@@ -52,19 +47,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 @pytest.fixture(scope="session")
 def template(servers: Servers) -> Iterator[str]:
     """Provide a migrated database to clone."""
-    name = f"template_{uuid.uuid4().hex[:8]}"
-    with _database(servers, name) as url:
-        settings = DatabaseSettings(database_url=SecretStr(url))
-        with connect_for_migration(settings) as connection:
-            upgrade(connection)
-            connection.commit()
+    with migrated(servers, f"template_{uuid.uuid4().hex[:8]}") as name:
         yield name
 
 
 @pytest.fixture
 def database_url(servers: Servers, template: str) -> Iterator[str]:
     """Provide a database of the test's own, migrated."""
-    with _database(servers, f"test_{uuid.uuid4().hex[:8]}", template) as url:
+    with database(servers, f"test_{uuid.uuid4().hex[:8]}", template) as url:
         yield url
 
 
@@ -124,24 +114,3 @@ def bench(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Bench]:
     yield found
     found.ledger.close()
     found.redis.close()
-
-
-class _database:  # noqa: N801 - used as a function
-    """Create a database and drop it at the end."""
-
-    def __init__(self, servers: Servers, name: str, template: str = "template1") -> None:
-        self._admin_url = servers.database_url
-        self._name = name
-        self._template = template
-
-    def __enter__(self) -> str:
-        self._run("CREATE DATABASE {} TEMPLATE {}", self._name, self._template)
-        return urlunsplit(urlsplit(self._admin_url)._replace(path=f"/{self._name}"))
-
-    def __exit__(self, *_: object) -> None:
-        self._run("DROP DATABASE {} WITH (FORCE)", self._name)
-
-    def _run(self, statement: str, *names: str) -> None:
-        with psycopg.connect(self._admin_url, autocommit=True) as connection:
-            query = sql.SQL(statement).format(*map(sql.Identifier, names))
-            connection.execute(query)

@@ -1,0 +1,95 @@
+"""A consumer that dies, wherever it is, costs at most the batch it had in hand."""
+
+import signal
+from collections.abc import Iterator
+from random import Random
+
+from consumer.failpoints import PLACES, Place
+from consumer.loop import BATCH_RECORDS
+from support.feed import Feed, Stream
+from support.forked import Fleet
+from support.invariants import behind, catch_up, hold_invariants, positions
+from support.logs import lines
+from support.polling import eventually
+from support.proving import Proof, examples
+
+KILLS = examples(500, len(PLACES))
+EVENTS = examples(100_000, 2_000)
+MEMBERS = [f"consumer-{n}" for n in range(examples(6, 3))]
+EVENTS_A_KILL = 100
+TURNS = 3
+
+CRASHES = examples(50, 4)
+
+
+def places(random: Random) -> Iterator[Place]:
+    """Yield each place once in a random order, then again in another."""
+    while True:
+        yield from random.sample(PLACES, len(PLACES))
+
+
+def test_01_kill_at_each_failpoint(fleet: Fleet, proof: Proof) -> None:
+    """Killed at every place where one can die, a group loses and doubles nothing, and catches up."""
+    random, next_place = proof.random, places(proof.random)
+    feed, stream = Feed(fleet), Stream("kills")
+    armed: dict[str, Place] = {}
+
+    def restart(name: str) -> None:
+        armed[name] = next(next_place)
+        turn = random.randint(1, TURNS) if armed[name] != "in_revoke" else 1
+        fleet.spawn(name, f"{armed[name]}:kill@{turn}")
+
+    for name in MEMBERS:
+        restart(name)
+    feed.publish(stream.take(EVENTS_A_KILL))
+    for _ in proof.track(range(KILLS), KILLS):
+        dead = wait_for_death(fleet, feed, stream)
+        assert fleet.forked(dead).exit_code == -signal.SIGKILL, fleet.log(dead)[-2_000:]
+        proof.count(kills=1, **{armed[dead]: 1})
+        restart(dead)
+        feed.publish(stream.take(EVENTS_A_KILL))
+    feed.publish(stream.take(max(0, EVENTS - stream.taken)))
+    feed.publish(stream.rest())
+    for name in MEMBERS:
+        fleet.forked(name).kill()
+        fleet.spawn(name)
+    catch_up(fleet, examples(60, 120))
+    hold_invariants(fleet, stream.known)
+    # The stream holds each event once, so every duplicate is a record that was read again.
+    replayed = sum(
+        line["duplicates"] for name in MEMBERS for line in lines(fleet, name, "batch_applied")
+    )
+    assert replayed <= KILLS * BATCH_RECORDS
+    proof.count(events=stream.taken, applied_before_and_read_again=replayed)
+
+
+def wait_for_death(fleet: Fleet, feed: Feed, stream: Stream) -> str:
+    """Return the name of a consumer that has died; whoever waits for records gets some."""
+    found: list[str] = []
+
+    def is_one_dead() -> bool:
+        found[:] = [name for name in MEMBERS if not fleet.forked(name).is_alive()]
+        if not found and behind(fleet) == 0:
+            feed.publish(stream.take(10))
+        return bool(found)
+
+    eventually(is_one_dead, 60, "the next death")
+    return found[0]
+
+
+def test_06_progress_between_crashes(fleet: Fleet, proof: Proof) -> None:
+    """A consumer that dies after its first batch, again and again, still gets through the log."""
+    feed, stream = Feed(fleet), Stream("crashes")
+    before = 0
+    for crash in proof.track(range(CRASHES), CRASHES):
+        feed.publish(stream.take(30))
+        process = fleet.spawn("consumer-1", "after_commit:kill")
+        eventually(lambda: not process.is_alive(), 60, "the crash")  # noqa: B023
+        assert process.exit_code == -signal.SIGKILL, fleet.log("consumer-1")[-2_000:]
+        after = sum(positions(fleet).values())
+        assert after > before, crash
+        before = after
+    feed.publish(stream.rest())
+    fleet.spawn("consumer-1")
+    hold_invariants(fleet, stream.known)
+    proof.count(crashes=CRASHES, events=stream.taken)

@@ -1,0 +1,39 @@
+"""Databases for tests: one that is migrated, and a clone of it for each test."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+from pydantic import SecretStr
+
+from ops.migrate import connect_for_migration, upgrade
+from schemas.settings import DatabaseSettings
+from support.servers import Servers
+
+
+@contextmanager
+def database(servers: Servers, name: str, template: str = "template1") -> Iterator[str]:
+    """Create a database, yield its URL, and drop it at the end."""
+    _run(servers.database_url, "CREATE DATABASE {} TEMPLATE {}", name, template)
+    try:
+        yield urlunsplit(urlsplit(servers.database_url)._replace(path=f"/{name}"))
+    finally:
+        _run(servers.database_url, "DROP DATABASE {} WITH (FORCE)", name)
+
+
+@contextmanager
+def migrated(servers: Servers, name: str) -> Iterator[str]:
+    """Create a database at this version, and yield its name, to be cloned."""
+    with database(servers, name) as url:
+        settings = DatabaseSettings(database_url=SecretStr(url))
+        with connect_for_migration(settings) as connection:
+            upgrade(connection)
+            connection.commit()
+        yield name
+
+
+def _run(admin_url: str, statement: str, *names: str) -> None:
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
