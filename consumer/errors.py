@@ -49,7 +49,8 @@ _CONTENTION = {
     "40P01": Cause.CONTENTION,
     "55P03": Cause.BLOCKED,
 }
-_AWAY = frozenset({"25006", "0A000", "57014"})
+# 25P03 and 25P04 end the session of a process that was stopped in its transaction: it goes on.
+_AWAY = frozenset({"25006", "25P03", "25P04", "0A000", "57014"})
 _AWAY_CLASSES = frozenset({"08", "28", "3D", "53", "57", "58", "XX"})
 _DATA_CLASSES = frozenset({"22", "23"})
 

@@ -15,6 +15,8 @@ CASES = [
     ("55P03", Retry, Cause.BLOCKED),
     ("08006", Retry, Cause.AWAY),
     ("25006", Retry, Cause.AWAY),
+    ("25P03", Retry, Cause.AWAY),
+    ("25P04", Retry, Cause.AWAY),
     ("28P01", Retry, Cause.AWAY),
     ("53100", Retry, Cause.AWAY),
     ("53300", Retry, Cause.AWAY),
