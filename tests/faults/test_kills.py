@@ -4,6 +4,8 @@ import signal
 from collections.abc import Iterator
 from random import Random
 
+import pytest
+
 from consumer.failpoints import PLACES, Place
 from consumer.loop import BATCH_RECORDS
 from support.feed import Feed, Stream
@@ -19,7 +21,12 @@ MEMBERS = [f"consumer-{n}" for n in range(examples(6, 3))]
 EVENTS_A_KILL = 100
 TURNS = 3
 
-CRASHES = examples(50, 4)
+CRASHES = examples(25, 2)
+CLASSIC = {
+    "HOOKLINE_KAFKA_GROUP_PROTOCOL": "classic",
+    "HOOKLINE_KAFKA_GROUP_INSTANCE_ID": "one",
+}
+"""A static member of the old protocol takes its own partitions back at once."""
 
 
 def places(random: Random) -> Iterator[Place]:
@@ -29,7 +36,7 @@ def places(random: Random) -> Iterator[Place]:
 
 
 def test_01_kill_at_each_failpoint(fleet: Fleet, proof: Proof) -> None:
-    """Killed at every place where one can die, a group loses and doubles nothing, and catches up."""
+    """Killed at every place where one can die, a group loses and doubles nothing, catches up."""
     random, next_place = proof.random, places(proof.random)
     feed, stream = Feed(fleet), Stream("kills")
     armed: dict[str, Place] = {}
@@ -77,19 +84,20 @@ def wait_for_death(fleet: Fleet, feed: Feed, stream: Stream) -> str:
     return found[0]
 
 
-def test_06_progress_between_crashes(fleet: Fleet, proof: Proof) -> None:
+@pytest.mark.parametrize("variables", [{}, CLASSIC], ids=["dynamic", "static"])
+def test_06_progress_between_crashes(fleet: Fleet, proof: Proof, variables: dict[str, str]) -> None:
     """A consumer that dies after its first batch, again and again, still gets through the log."""
     feed, stream = Feed(fleet), Stream("crashes")
     before = 0
     for crash in proof.track(range(CRASHES), CRASHES):
         feed.publish(stream.take(30))
-        process = fleet.spawn("consumer-1", "after_commit:kill")
+        process = fleet.spawn("consumer-1", "after_commit:kill", **variables)
         eventually(lambda: not process.is_alive(), 60, "the crash")  # noqa: B023
         assert process.exit_code == -signal.SIGKILL, fleet.log("consumer-1")[-2_000:]
         after = sum(positions(fleet).values())
         assert after > before, crash
         before = after
     feed.publish(stream.rest())
-    fleet.spawn("consumer-1")
+    fleet.spawn("consumer-1", **variables)
     hold_invariants(fleet, stream.known)
     proof.count(crashes=CRASHES, events=stream.taken)

@@ -87,11 +87,15 @@ class Forked(Process):
         )
         self._forked.start()
 
+    def terminate(self) -> None:
+        """Ask it to end in order; does not wait."""
+        os.kill(self.pid, signal.SIGTERM)
+
     def stop(self) -> None:
         """End it in order, or by force after 20 s; safe to repeat."""
         if self._forked is not None and self._forked.is_alive():
             os.kill(self.pid, signal.SIGCONT)
-            self._forked.terminate()
+            self.terminate()
             self._forked.join(STOP_SECONDS)
         self.kill()
 
