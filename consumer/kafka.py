@@ -9,7 +9,6 @@ from typing import Any
 import structlog
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -130,7 +129,6 @@ class Cluster:
     def __init__(self, settings: ConsumerSettings) -> None:
         self._admin = AdminClient(settings.kafka_access(), logger=logging.getLogger("kafka"))
         self._topic = settings.kafka_topic
-        self._group = settings.kafka_group
 
     def topic_id(self) -> str:
         """Return the id of the topic, another one each time it is made; raises Retry or Halt."""
@@ -159,15 +157,6 @@ class Cluster:
             except KafkaException:
                 log.debug("log_end_unknown", partition=partition)
         return ends
-
-    def committed(self, partitions: Iterable[int]) -> dict[int, int]:
-        """Return the group's committed offsets, where there are any; raises Retry or Halt."""
-        asked = [TopicPartition(self._topic, partition) for partition in partitions]
-        futures = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(self._group, asked)], request_timeout=REQUEST_SECONDS
-        )
-        found = _answer(futures[self._group]).topic_partitions
-        return {entry.partition: entry.offset for entry in found if entry.offset >= 0}
 
     def _ask_offsets(
         self, partitions: Iterable[int], spec: OffsetSpec, seconds: float

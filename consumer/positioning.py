@@ -1,6 +1,6 @@
 """Where a partition goes on: the stored position, held against what Kafka's log holds."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from consumer.kafka import Cluster
@@ -33,7 +33,9 @@ class Positioning:
         ranges = self._cluster.log_ranges(partitions)
         found = self._load(partitions)
         if missing := set(partitions) - found.keys():
-            self._store(list(self._first(topic_id, missing, ranges)))
+            # From the beginning, whatever offset Kafka holds for the group: a database that was
+            # set back to before its first position, or made anew, lacks what stands before it.
+            self._store([Position(p, topic_id, ranges[p][0]) for p in sorted(missing)])
             found = self._load(partitions)
         return [
             Start(position, find_gap(position, topic_id, ranges[position.partition]))
@@ -63,14 +65,6 @@ class Positioning:
     def _store(self, positions: list[Position]) -> None:
         with self._ledger.transaction() as connection:
             self._positions.insert(connection, positions)
-
-    def _first(
-        self, topic_id: str, partitions: Collection[int], ranges: dict[int, tuple[int, int]]
-    ) -> Iterator[Position]:
-        """Start where Kafka's committed offset is, else at the beginning of the log."""
-        committed = self._cluster.committed(partitions)
-        for partition in sorted(partitions):
-            yield Position(partition, topic_id, committed.get(partition, ranges[partition][0]))
 
 
 def find_gap(position: Position, topic_id: str, log_range: tuple[int, int]) -> str | None:
