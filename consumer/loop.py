@@ -139,6 +139,9 @@ class Loop:
         self._errors.check()
         expected = {p: position.next_offset for p, position in self._assignment.active.items()}
         records = [record for message in messages if (record := self._admit(message, expected))]
+        # An error behind records of the same partition has sent it back to waiting.
+        active = self._assignment.active
+        records = [record for record in records if record.partition in active]
         self._lag.polled(records)
         return records
 
@@ -345,7 +348,7 @@ class Loop:
             self._progress.observe(partition, position.next_offset, lag)
 
     def _commit(self, *, asynchronous: bool) -> None:
-        """Tell Kafka our positions: a hint for tools, and for a group without positions."""
+        """Tell Kafka our positions: a hint for tools, which nothing in here reads."""
         due = [TopicPartition(self._topic, p, o) for p, o in self._assignment.uncommitted.items()]
         if not due:
             return
