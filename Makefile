@@ -5,10 +5,10 @@ STAMP := .venv/.installed
 LONG_RUN = HOOKLINE_LONG_RUN=$@ HOOKLINE_SEED="$(SEED)"
 COMPILE := uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url
 
-.PHONY: help install up demo test check prove faults secrets lock clean
+.PHONY: help install up demo test check prove faults simulate-faults secrets lock clean
 
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
@@ -42,6 +42,9 @@ prove: $(STAMP) ## Prove the laws of ordering on a new seed's histories (minutes
 
 faults: $(STAMP) ## Kill, stop and starve consumers on real servers (half an hour); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 3600 tests/faults $(ARGS)
+
+simulate-faults: $(STAMP) ## Run consumers on 10,000 seeds of faults, in memory (minutes); SEED=… replays
+	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 7200 tests/simulation $(ARGS)
 
 secrets: ## Make the secrets that docker-compose.yml names, once
 	@ops/docker/secrets.sh
