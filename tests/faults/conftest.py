@@ -20,6 +20,8 @@ GROUP = {
     "group.consumer.min.session.timeout.ms": str(SESSION_MS),
     "group.consumer.heartbeat.interval.ms": "300",
     "group.consumer.min.heartbeat.interval.ms": "300",
+    "transaction.state.log.num.partitions": "1",
+    "log.cleaner.backoff.ms": "200",
 }
 """A member that is killed or stopped is missed after 2 s; it beats six times in that time."""
 

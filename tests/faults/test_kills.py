@@ -11,7 +11,7 @@ from consumer.loop import BATCH_RECORDS
 from support.feed import Feed, Stream
 from support.forked import Fleet
 from support.invariants import behind, catch_up, hold_invariants, positions
-from support.logs import lines
+from support.logs import replayed
 from support.polling import eventually
 from support.proving import Proof, examples
 
@@ -63,11 +63,9 @@ def test_01_kill_at_each_failpoint(fleet: Fleet, proof: Proof) -> None:
     catch_up(fleet, examples(60, 120))
     hold_invariants(fleet, stream.known)
     # The stream holds each event once, so every duplicate is a record that was read again.
-    replayed = sum(
-        line["duplicates"] for name in MEMBERS for line in lines(fleet, name, "batch_applied")
-    )
-    assert replayed <= KILLS * BATCH_RECORDS
-    proof.count(events=stream.taken, applied_before_and_read_again=replayed)
+    again = replayed(fleet, *MEMBERS)
+    assert again <= KILLS * BATCH_RECORDS
+    proof.count(events=stream.taken, records_read_again=again)
 
 
 def wait_for_death(fleet: Fleet, feed: Feed, stream: Stream) -> str:

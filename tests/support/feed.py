@@ -1,7 +1,9 @@
 """Events in Kafka as ingest writes them, without HTTP: for volume."""
 
+import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import islice
 from random import Random
@@ -116,8 +118,29 @@ class Stream:
             number += 1
 
 
+@contextmanager
+def feeding(feed: Feed, stream: Stream, rate: float) -> Iterator[None]:
+    """Write so many events a second from a thread; whole customers by the end."""
+    ending = threading.Event()
+
+    def run() -> None:
+        began, written = time.monotonic(), 0
+        while not ending.wait(0.05):
+            due = int((time.monotonic() - began) * rate) - written
+            written += feed.publish(stream.take(due))
+        feed.publish(stream.rest())
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
+
+
 def pace(events: Iterable[Event], rate: float) -> Iterator[Event]:
-    """Yield events at this many a second."""
+    """Yield so many events a second."""
     began = time.monotonic()
     for number, event in enumerate(events):
         time.sleep(max(0.0, began + number / rate - time.monotonic()))

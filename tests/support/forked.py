@@ -1,8 +1,8 @@
-"""Consumers by the hundred: real processes, forked from one that has loaded everything already.
+"""Processes by the hundred: real ones, forked from one that has loaded everything already.
 
 A consumer that is started the usual way spends a second of CPU on its imports, half of what a
 test of five hundred kills would take. A forked one has its own pid, session, log, connections
-and exit code, and runs `hookline consume` from its `main` on.
+and exit code, and runs hookline's command from its `main` on.
 """
 
 import ctypes
@@ -29,6 +29,7 @@ _fork = multiprocessing.get_context("forkserver")
 _fork.set_forkserver_preload(
     [
         "consumer.app",
+        "ingest.app",
         "ops.cli",
         "ops.servers",
         "confluent_kafka.admin",
@@ -108,14 +109,16 @@ class Forked(Process):
 
 @dataclass
 class Fleet(Pipeline):
-    """A deployment whose consumers are forked; any number of them, under any names."""
+    """A deployment of forked processes: any number of `ingest…`, consumers under any other name."""
 
     limits: Limits = field(default_factory=dict)
 
     def spawn(self, name: str, failpoint: str = "", **variables: str) -> Forked:
-        """Start a consumer without waiting for it; what ran under this name has ended."""
-        setting = "HOOKLINE_CONSUMER_ADMIN_PORT"
-        member = Member(name, "consume", _free_port(), setting, self.folder)
+        """Start a process without waiting for it; what ran under this name has ended."""
+        command, setting = "consume", "HOOKLINE_CONSUMER_ADMIN_PORT"
+        if name.startswith("ingest"):
+            command, setting = "ingest", "HOOKLINE_INGEST_ADMIN_PORT"
+        member = Member(name, command, _free_port(), setting, self.folder)
         own = {**self.variables, **variables, setting: str(member.port)}
         if failpoint:
             own["HOOKLINE_FAILPOINT"] = failpoint

@@ -72,6 +72,10 @@ def hold_invariants(
     _hold_events(pipeline, known)
     assert pipeline.query("SELECT count(*) FROM dead_letters") == [(letters,)]
     assert pipeline.query(_DOUBLED) == []
+    eventually(
+        lambda: pipeline.query("SELECT count(*) FROM plan_tiers") != [(0,)],
+        what="writing the tiers of the view",
+    )
     check_outcome(pipeline, known)
     _hold_facts(pipeline)
     _hold_positions(pipeline)

@@ -53,11 +53,12 @@ def check_outcome(pipeline: Pipeline, known: list[History]) -> None:
     truths = [history.truth for history in known]
     assert find_mismatches(pipeline, truths) == []
     view = pipeline.query("SELECT customer_id, tier, entitled, status FROM customer_entitlements")
+    found = {customer: tuple(rest) for customer, *rest in view}
     answers = {truth.customer_id: truth.answer(time.time()) for truth in truths}
-    assert {customer: tuple(rest) for customer, *rest in view} == {
-        customer: (answer.tier, answer.entitled, answer.status)
-        for customer, answer in answers.items()
-    }
+    wanted = {c: (answer.tier, answer.entitled, answer.status) for c, answer in answers.items()}
+    pairs = {c: (found.get(c), wanted.get(c)) for c in found.keys() | wanted.keys()}
+    wrong = {c: pair for c, pair in pairs.items() if pair[0] != pair[1]}
+    assert not wrong, wrong
 
 
 class Load:

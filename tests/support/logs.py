@@ -17,3 +17,13 @@ def lines(fleet: Fleet, name: str, event: str = "") -> list[dict[str, Any]]:
         if not event or line.get("event") == event:
             found.append(line)
     return found
+
+
+def applied(fleet: Fleet, *names: str) -> int:
+    """Return how many events these consumers have recorded."""
+    return sum(line["events"] for name in names for line in lines(fleet, name, "batch_applied"))
+
+
+def replayed(fleet: Fleet, *names: str) -> int:
+    """Return how many records these consumers met that were applied already."""
+    return sum(line["duplicates"] for name in names for line in lines(fleet, name, "batch_applied"))
