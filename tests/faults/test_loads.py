@@ -20,6 +20,7 @@ from support.load import END
 from support.logs import applied, replayed
 from support.pipeline import SECRET
 from support.polling import eventually
+from support.ports import steady_port
 from support.proving import PROVING, Proof, examples
 
 BACKLOG = int(os.environ.get("HOOKLINE_FAULTS_BACKLOG", examples(200_000, 2_000)))
@@ -31,6 +32,7 @@ MEMORY_BYTES = 400_000_000
 
 STORM_EVENTS = examples(1_000, 60)
 STORM_COPIES = examples(50, 10)
+GROUP = 100
 INGESTS = [f"ingest-{n}" for n in range(examples(3, 2))]
 CONSUMERS = [f"consumer-{n}" for n in range(examples(4, 2))]
 
@@ -77,13 +79,14 @@ def test_25_a_storm_of_repeats(fleet: Fleet, proof: Proof) -> None:
     """Each event delivered many times at once, to several ingests: one row and one effect each."""
     stream = Stream("storm")
     events = [*stream.take(STORM_EVENTS), *stream.rest()]
-    for name in INGESTS:
-        fleet.spawn(name, HOOKLINE_INGEST_PORT=port_of(name))
+    ports = [steady_port() for _ in INGESTS]
+    for name, port in zip(INGESTS, ports, strict=True):
+        fleet.spawn(name, HOOKLINE_INGEST_PORT=str(port))
     for name in CONSUMERS:
         fleet.spawn(name)
     fleet.all_ready()
     answers: list[Delivery] = []
-    asyncio.run(storm(events, answers, proof))
+    asyncio.run(storm(events, ports, answers, proof))
     deliveries = len(events) * STORM_COPIES
     assert len(answers) == deliveries
     assert {answer.answer.get("status") for answer in answers} == {"accepted"}
@@ -93,20 +96,18 @@ def test_25_a_storm_of_repeats(fleet: Fleet, proof: Proof) -> None:
     proof.count(events=len(events), deliveries=deliveries)
 
 
-def port_of(ingest: str) -> str:
-    """Return an ingest's own port, the same one within this run."""
-    return str(12_000 + os.getpid() % 6_000 + INGESTS.index(ingest))
-
-
-async def storm(events: list[Event], answers: list[Delivery], proof: Proof) -> None:
-    """Send all copies of a few events side by side, to all ingests, then of the next few."""
-    for start in proof.track(range(0, len(events), 20), len(events) // 20 + 1):
-        copies = events[start : start + 20] * STORM_COPIES
+async def storm(
+    events: list[Event], ports: list[int], answers: list[Delivery], proof: Proof
+) -> None:
+    """Send all copies of some events side by side, to all ingests, then of the next ones."""
+    groups = [events[start : start + GROUP] for start in range(0, len(events), GROUP)]
+    for some in proof.track(groups, len(groups)):
+        copies = some * STORM_COPIES
         proof.random.shuffle(copies)
         async with asyncio.TaskGroup() as group:
-            for number, name in enumerate(INGESTS):
-                url = f"http://127.0.0.1:{port_of(name)}"
-                part = copies[number :: len(INGESTS)]
+            for number, port in enumerate(ports):
+                part = copies[number :: len(ports)]
+                url = f"http://127.0.0.1:{port}"
                 group.create_task(deliver(part, url, SECRET, answers.append, patience=60))
 
 

@@ -45,6 +45,7 @@ def test_30_up_killed_and_started_again(tmp_path: Path, proof: Proof) -> None:
 def begin(up: Process, command: list[str], folder: Path) -> Pipeline:
     """Start `up`, wait until it is up, and return what it runs."""
     up.start(command)
-    eventually((folder / "env").exists, 120, "`up` being up")
+    eventually(lambda: (folder / "env").exists() or not up.is_alive(), 120, "`up` being up")
+    assert up.is_alive(), up.tail()
     eventually(lambda: "HOOKLINE_INGEST_URL" in read_env_file(folder / "env"), 10)
     return Pipeline(folder, read_env_file(folder / "env"))

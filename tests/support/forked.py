@@ -6,7 +6,6 @@ and exit code, and runs hookline's command from its `main` on.
 """
 
 import ctypes
-import itertools
 import multiprocessing
 import os
 import signal
@@ -19,11 +18,11 @@ from pathlib import Path
 
 from ops.embedded.errors import EmbeddedError
 from ops.embedded.guard import PR_SET_PDEATHSIG
-from ops.embedded.ports import is_free
 from ops.embedded.processes import STOP_SECONDS, Process
 from ops.up import Member
 from support.pipeline import Pipeline
 from support.polling import eventually
+from support.ports import steady_port
 
 _fork = multiprocessing.get_context("forkserver")
 _fork.set_forkserver_preload(
@@ -36,9 +35,6 @@ _fork.set_forkserver_preload(
         "sqlalchemy.dialects.postgresql.psycopg",
     ]
 )
-
-# Below the ports that the system gives to connections, which come and go by the thousand here.
-_ports = itertools.cycle(range(20_000 + os.getpid() % 10_000, 32_000))
 
 Limits = Mapping[str, object]
 """Constants of a consumer, `module.NAME`, that a test makes shorter."""
@@ -118,7 +114,7 @@ class Fleet(Pipeline):
         command, setting = "consume", "HOOKLINE_CONSUMER_ADMIN_PORT"
         if name.startswith("ingest"):
             command, setting = "ingest", "HOOKLINE_INGEST_ADMIN_PORT"
-        member = Member(name, command, _free_port(), setting, self.folder)
+        member = Member(name, command, steady_port(), setting, self.folder)
         own = {**self.variables, **variables, setting: str(member.port)}
         if failpoint:
             own["HOOKLINE_FAILPOINT"] = failpoint
@@ -164,10 +160,6 @@ def memory_of(pid: int) -> int:
     """Return the memory that a process holds, in bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def _free_port() -> int:
-    return next(port for port in _ports if is_free(port))
 
 
 def _run(
