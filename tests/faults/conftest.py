@@ -9,15 +9,13 @@ import pytest
 
 from ops.embedded.stack import Ports, Stack
 from support.databases import migrated
-from support.forked import Fleet
+from support.forked import SESSION_SECONDS, Fleet
 from support.pipeline import environment
 from support.servers import Servers
 
-SESSION_MS = 2_000
-
 GROUP = {
-    "group.consumer.session.timeout.ms": str(SESSION_MS),
-    "group.consumer.min.session.timeout.ms": str(SESSION_MS),
+    "group.consumer.session.timeout.ms": str(SESSION_SECONDS * 1000),
+    "group.consumer.min.session.timeout.ms": str(SESSION_SECONDS * 1000),
     "group.consumer.heartbeat.interval.ms": "300",
     "group.consumer.min.heartbeat.interval.ms": "300",
     "transaction.state.log.num.partitions": "1",

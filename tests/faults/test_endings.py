@@ -2,12 +2,13 @@
 
 import os
 import signal
+import time
 
 import pytest
 
 from consumer.loop import BATCH_RECORDS
 from support.feed import Feed, Stream, feeding
-from support.forked import Fleet
+from support.forked import SESSION_SECONDS, Fleet
 from support.invariants import behind, hold_invariants, positions
 from support.logs import lines, replayed
 from support.pipeline import counted, owned
@@ -77,13 +78,16 @@ def test_04_static_members_restart_without_a_rebalance(
         for name in MEMBERS * ROUNDS:
             others = [other for other in MEMBERS if other != name]
             before = {other: moves(fleet, other) for other in others}
+            began = time.monotonic()
             end_in_order(fleet, name)
             fleet.spawn(name, **identity(name, protocol, static=True))
             eventually(fleet.members[name].answers, 60, f"{name} being ready")
             share = 12 / len(MEMBERS)
             eventually(lambda: owned(fleet, name) == share, 60)  # noqa: B023
-            assert {other: moves(fleet, other) for other in others} == before
-            proof.count(restarts=1)
+            # The old protocol's session is the client's 45 s; a machine too busy proves nothing.
+            if protocol == "classic" or time.monotonic() - began < SESSION_SECONDS:
+                assert {other: moves(fleet, other) for other in others} == before
+                proof.count(restarts=1)
     hold_invariants(fleet, stream.known)
     assert replayed(fleet, *MEMBERS) == 0
 

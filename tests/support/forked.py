@@ -36,6 +36,9 @@ _fork.set_forkserver_preload(
     ]
 )
 
+SESSION_SECONDS = 2
+"""How long the brokers of tests/faults miss a member before they give its partitions away."""
+
 Limits = Mapping[str, object]
 """Constants of a consumer, `module.NAME`, that a test makes shorter."""
 
