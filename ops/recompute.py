@@ -107,10 +107,11 @@ def describe(findings: Findings) -> Iterator[str]:
         if one.subscription_id not in {None, shown}:
             shown = one.subscription_id
             yield f"  {shown}"
-        yield f"    {one.field:<21} {_change(one)}"
+        yield f"    {one.field:<21} {say_change(one)}"
 
 
-def _change(one: Difference) -> str:
+def say_change(one: Difference) -> str:
+    """Say what one field is, and what it should be."""
     if isinstance(one.stored, frozenset) and isinstance(one.recomputed, frozenset):
         lacking = sorted(fact.id for fact in one.recomputed - one.stored)
         surplus = sorted(fact.id for fact in one.stored - one.recomputed)

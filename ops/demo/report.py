@@ -4,16 +4,22 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
 from ops.demo.breaking import Outage
-from ops.demo.verify import Mismatch
 from ops.usage import UsageError
 
 SHOWN_MISMATCHES = 20
+
+
+class Mismatch(NamedTuple):
+    """Something that is not as it must be, and whose or where."""
+
+    customer: str
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,9 @@ class Report:
     receipt_to_commit_seconds: Delay | None
     customers_by_tier: dict[str, int]
     outage: Outage | None
+    invariants: dict[str, str]
+    """Which invariants were checked, each holds, broken or not checked."""
+    invariants_line: str
     mismatches: list[Mismatch]
 
     @property
@@ -58,6 +67,7 @@ class Report:
     def to_document(self) -> dict[str, Any]:
         """Return what `--json` writes; `mismatches` is their number, `details` names them."""
         found = asdict(self)
+        del found["invariants_line"]
         details = [mismatch._asdict() for mismatch in self.mismatches]
         return found | {
             "events_per_second": round(self.events_per_second, 1),
@@ -85,6 +95,7 @@ def print_report(console: Console, report: Report) -> None:
     for name, value in _lines(report):
         table.add_row(name, value)
     console.print(table)
+    console.print(f"invariants: {report.invariants_line}")
     console.print(f"the same again:\n  hookline demo {report.repeat}")
     if not report.mismatches:
         console.print("every subscription, customer and answer is as it must be", style="green")

@@ -12,7 +12,8 @@ from rich.text import Text
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
-from ops.demo.verify import Sent, find_missing
+from ops.invariants.events import find_missing
+from ops.invariants.subject import Sent
 from ops.simulate import Ledger
 
 PLAIN_EVERY_SECONDS = 5.0

@@ -1,19 +1,14 @@
 """A known load: simulated customers whose outcome is known without asking hookline."""
 
-import asyncio
 import json
 import random
 import threading
-import time
 
-from pydantic import SecretStr
-from sqlalchemy import Engine
-
-from consumer.storage.engine import make_engine
-from ops.demo.verify import Mismatch, check_answers, check_rows
+from ops.invariants.checker import find
+from ops.invariants.subject import Finding
 from ops.simulator.history import History, World
-from ops.simulator.truth import GRACE_SECONDS, CustomerTruth
-from schemas.settings import DatabaseSettings
+from ops.simulator.truth import CustomerTruth
+from support.invariants import check_view, subject_of
 from support.pipeline import Pipeline
 from support.stripe import Json
 
@@ -32,33 +27,17 @@ def shuffled(known: list[History], copies: int = 1, seed: int = 1) -> list[Json]
     return events
 
 
-def engine_of(pipeline: Pipeline) -> Engine:
-    """Return an engine on a deployment's database."""
-    url = SecretStr(pipeline.variables["HOOKLINE_DATABASE_URL"])
-    return make_engine(DatabaseSettings(database_url=url), "test")
-
-
-def find_mismatches(pipeline: Pipeline, truths: list[CustomerTruth]) -> list[Mismatch]:
+def find_mismatches(pipeline: Pipeline, truths: list[CustomerTruth]) -> list[Finding]:
     """Hold rows, audit trail and dead letters against what is true, the gatekeeper if it runs."""
-    with engine_of(pipeline).connect() as connection:
-        found = list(check_rows(connection, truths, GRACE_SECONDS))
-    if "gatekeeper" in pipeline.members:
-        url = pipeline.variables["HOOKLINE_GATEKEEPER_URL"]
-        found += asyncio.run(check_answers(url, None, truths, GRACE_SECONDS))
-    return found
+    with subject_of(pipeline, truths=truths) as subject:
+        return find(subject, ("I2", "I4"))
 
 
 def check_outcome(pipeline: Pipeline, known: list[History]) -> None:
     """Demand that everything is as it must be, the view that SQL users read included."""
     truths = [history.truth for history in known]
     assert find_mismatches(pipeline, truths) == []
-    view = pipeline.query("SELECT customer_id, tier, entitled, status FROM customer_entitlements")
-    found = {customer: tuple(rest) for customer, *rest in view}
-    answers = {truth.customer_id: truth.answer(time.time()) for truth in truths}
-    wanted = {c: (answer.tier, answer.entitled, answer.status) for c, answer in answers.items()}
-    pairs = {c: (found.get(c), wanted.get(c)) for c in found.keys() | wanted.keys()}
-    wrong = {c: pair for c, pair in pairs.items() if pair[0] != pair[1]}
-    assert not wrong, wrong
+    check_view(pipeline, truths)
 
 
 class Load:

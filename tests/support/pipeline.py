@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import httpx2 as httpx
 import psycopg
@@ -107,6 +107,11 @@ class Pipeline:
         """Ask the database."""
         with psycopg.connect(self.variables["HOOKLINE_DATABASE_URL"]) as connection:
             return connection.execute(statement).fetchall()
+
+    def execute(self, statement: LiteralString, *values: object) -> None:
+        """Change the database behind everybody's back."""
+        with psycopg.connect(self.variables["HOOKLINE_DATABASE_URL"]) as connection:
+            connection.execute(statement, values)
 
     def _spawn(self, name: str) -> Member:
         command, setting = {

@@ -17,14 +17,17 @@ from sqlalchemy import text
 
 from ops.demo.breaking import PARTS
 from ops.demo.counters import count_between, read_counters
-from ops.demo.verify import Sent, check_answers, find_missing
 from ops.embedded.processes import Process, running_pid
 from ops.embedded.stack import is_in_use
+from ops.invariants.events import find_missing
+from ops.invariants.subject import Sent
+from ops.invariants.truth import check_answers
 from ops.simulate import Traffic, simulate
 from ops.simulator.history import History
 from ops.simulator.truth import GRACE_SECONDS
 from ops.up import own_command
-from support.load import engine_of, find_mismatches
+from support.invariants import engine_of
+from support.load import find_mismatches
 from support.pipeline import Pipeline, recorded
 from support.polling import eventually
 from support.up import free_ports_of_up
@@ -132,8 +135,8 @@ def test_a_right_outcome_matches_and_each_planted_difference_is_named(
             assert connection.execute(text(statement), used).rowcount > 0, statement
     found = find_mismatches(pipeline, truths)
     for victim, (_, words) in zip(victims, PLANTED, strict=True):
-        assert any(m.customer == victim.customer_id and words in m.what for m in found), words
-    assert {mismatch.customer for mismatch in found} == {victim.customer_id for victim in victims}
+        assert any(m.where == victim.customer_id and words in m.what for m in found), words
+    assert {mismatch.where for mismatch in found} == {victim.customer_id for victim in victims}
 
 
 def test_a_lost_event_is_found(simulated: tuple[Pipeline, list[History]]) -> None:
@@ -170,7 +173,7 @@ def test_a_wrong_answer_of_the_gatekeeper_is_named(
     url = pipeline.variables["HOOKLINE_GATEKEEPER_URL"]
     assert asyncio.run(check_answers(url, None, [truth], GRACE_SECONDS)) == []
     found = asyncio.run(check_answers(url, None, [wrong], GRACE_SECONDS))
-    assert {mismatch.customer for mismatch in found} == {truth.customer_id}
+    assert {mismatch.where for mismatch in found} == {truth.customer_id}
 
 
 # --- the command itself, on servers of its own
@@ -218,6 +221,8 @@ def test_demo_matches_whatever_is_broken(
     document = json.loads(report.read_text())
     assert document["mismatches"] == 0
     assert document["details"] == []
+    assert set(document["invariants"].values()) == {"holds"}
+    assert "invariants: I1 to I7, I10 hold\n" in found.stdout
     assert document["deliveries"] == document["events"] + document["duplicates"]
     assert document["answers"]["200"] == document["deliveries"]
     assert document["applied"] == document["events"]

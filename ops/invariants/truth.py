@@ -1,25 +1,18 @@
-"""Holding what hookline says against what is known to be true, customer by customer.
-
-Looked at: every accepted event, every subscription's row, every customer's reference and audit
-trail, every dead letter, and every answer of the gatekeeper.
-"""
+"""I4: rows, audit trail and answers of simulated customers are the known outcome."""
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import httpx2 as httpx
 from sqlalchemy import Connection, Row, text
 
-from consumer.storage.statements import find_recorded
+from consumer.storage.history import snapshot
+from ops.invariants.subject import Finding, Looking, NotChecked, Subject, chunks, count
 from ops.simulator.truth import ENDED, Answer, CustomerTruth, SubscriptionTruth
 
-T = TypeVar("T")
-
-ROWS_AT_ONCE = 2_000
 QUESTIONS_AT_ONCE = 16
 CLOCK_SECONDS = 1.0
 """How far the gatekeeper's clock may be from ours when a grace period ends."""
@@ -42,61 +35,51 @@ WHERE customer_id = ANY(CAST(:customers AS text[]))
   AND action IN ('subscription_started', 'subscription_ended')
 GROUP BY subscription_id, action
 """)
-_DOUBLED = text("""
-SELECT customer_id, event_id, action, count(*) AS entries FROM billing_audit
-WHERE customer_id = ANY(CAST(:customers AS text[]))
-GROUP BY customer_id, event_id, subscription_id, action HAVING count(*) > 1
-""")
 
 
-class Mismatch(NamedTuple):
-    """Something that is not as it must be, and whose."""
-
-    customer: str
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """An event that was sent: whose it is, and Stripe's `created`."""
-
-    customer: str
-    created_at: datetime
-
-
-def find_missing(connection: Connection, events: Mapping[str, Sent]) -> set[str]:
-    """Return the ids of those events that do not stand recorded."""
-    missing = set(events)
-    for ids in _chunks(list(events)):
-        missing -= find_recorded(connection, {id_: events[id_].created_at for id_ in ids}).keys()
-    return missing
-
-
-def check_events(events: Mapping[str, Sent], missing: Iterable[str]) -> Iterator[Mismatch]:
-    """Yield each event that was answered 200 and did not arrive in time."""
-    for event_id in sorted(missing):
-        yield Mismatch(events[event_id].customer, f"{event_id} was answered 200 and is not applied")
+def check_truth(subject: Subject) -> Looking:
+    """Hold the tables, and the gatekeeper if it is named, against what is true."""
+    truths = subject.truths
+    if truths is None:
+        raise NotChecked("only simulated customers have an outcome that is known beforehand")
+    grace = int(subject.grace.total_seconds())
+    with snapshot(subject.engine) as connection:
+        letters = [
+            one for some in chunks(truths) for one in connection.execute(_LETTERS, _asked(some))
+        ]
+        if subject.letters_expected:
+            troubled = {letter.customer_id for letter in letters}
+            truths = [truth for truth in truths if truth.customer_id not in troubled]
+        else:
+            yield from map(_is_letter, letters)
+        for some in chunks(truths):
+            yield from _check_tables(connection, some, grace)
+    looked = f"{count(len(truths), 'simulated customer')}"
+    if subject.gatekeeper is not None:
+        yield from asyncio.run(check_answers(*subject.gatekeeper, truths, grace))
+        looked += ", and the gatekeeper's answers"
+    return looked
 
 
-def check_rows(
-    connection: Connection, truths: Sequence[CustomerTruth], grace_seconds: int
-) -> Iterator[Mismatch]:
-    """Yield each difference between the tables and the known outcome."""
-    for some in _chunks(truths):
-        asked = {"customers": [truth.customer_id for truth in some]}
-        rows = {row.subscription_id: row for row in connection.execute(_SUBSCRIPTIONS, asked)}
-        known = {s.subscription_id: (t, s) for t in some for s in t.subscriptions}
-        for subscription_id in rows.keys() - known.keys():
-            yield Mismatch(rows[subscription_id].customer_id, f"{subscription_id} is made up")
-        for subscription_id, (truth, subscription) in known.items():
-            row = rows.get(subscription_id)
-            for what in _row_differences(row, truth, subscription, grace_seconds):
-                yield Mismatch(truth.customer_id, f"{subscription_id}: {what}")
-        yield from _check_references(connection, some, asked)
-        yield from _check_trail(connection, known, asked)
-        for letter in connection.execute(_LETTERS, asked):
-            what = f"{letter.event_id} is a dead letter ({letter.reason}: {letter.error})"
-            yield Mismatch(letter.customer_id, what)
+def _is_letter(letter: Row[Any]) -> Finding:
+    what = f"{letter.event_id} is a dead letter ({letter.reason}: {letter.error})"
+    return Finding("I4", letter.customer_id, what)
+
+
+def _check_tables(
+    connection: Connection, truths: Sequence[CustomerTruth], grace: int
+) -> Iterator[Finding]:
+    asked = _asked(truths)
+    rows = {row.subscription_id: row for row in connection.execute(_SUBSCRIPTIONS, asked)}
+    known = {s.subscription_id: (t, s) for t in truths for s in t.subscriptions}
+    for subscription_id in rows.keys() - known.keys():
+        yield Finding("I4", rows[subscription_id].customer_id, f"{subscription_id} is made up")
+    for subscription_id, (truth, subscription) in known.items():
+        row = rows.get(subscription_id)
+        for what in _row_differences(row, truth, subscription, grace):
+            yield Finding("I4", truth.customer_id, f"{subscription_id}: {what}")
+    yield from _check_references(connection, truths)
+    yield from _check_trail(connection, known, asked)
 
 
 def _row_differences(
@@ -120,24 +103,24 @@ def _row_differences(
             yield f"{name} is {found}, not {true}"
 
 
-def _check_references(
-    connection: Connection, truths: Sequence[CustomerTruth], asked: Mapping[str, object]
-) -> Iterator[Mismatch]:
-    rows = {row.customer_id: row.reference for row in connection.execute(_REFERENCES, asked)}
+def _check_references(connection: Connection, truths: Sequence[CustomerTruth]) -> Iterator[Finding]:
+    found = connection.execute(_REFERENCES, _asked(truths))
+    rows = {row.customer_id: row.reference for row in found}
     for truth in truths:
-        found = rows.get(truth.customer_id)
+        reference = rows.get(truth.customer_id)
         if truth.customer_id not in rows:
-            yield Mismatch(truth.customer_id, "has no row")
-        elif found != truth.reference:
-            yield Mismatch(truth.customer_id, f"reference is {found}, not {truth.reference}")
+            yield Finding("I4", truth.customer_id, "has no row")
+        elif reference != truth.reference:
+            what = f"reference is {reference}, not {truth.reference}"
+            yield Finding("I4", truth.customer_id, what)
 
 
 def _check_trail(
     connection: Connection,
     known: Mapping[str, tuple[CustomerTruth, SubscriptionTruth]],
     asked: Mapping[str, object],
-) -> Iterator[Mismatch]:
-    """Each subscription starts once, ends once or never, and no event has an effect twice."""
+) -> Iterator[Finding]:
+    """Each subscription starts once, and ends once or never."""
     entries = {
         (row.subscription_id, row.action): row.entries
         for row in connection.execute(_BEGINNINGS_AND_ENDS, asked)
@@ -148,9 +131,11 @@ def _check_trail(
             found = entries.get((subscription_id, action), 0)
             if found != wanted:
                 what = f"{subscription_id}: {action} stands {found} times in the audit trail"
-                yield Mismatch(truth.customer_id, f"{what}, not {wanted}")
-    for row in connection.execute(_DOUBLED, asked):
-        yield Mismatch(row.customer_id, f"{row.event_id} had its effect {row.entries} times")
+                yield Finding("I4", truth.customer_id, f"{what}, not {wanted}")
+
+
+def _asked(truths: Sequence[CustomerTruth]) -> dict[str, object]:
+    return {"customers": [truth.customer_id for truth in truths]}
 
 
 # --- the gatekeeper
@@ -158,9 +143,9 @@ def _check_trail(
 
 async def check_answers(
     url: str, token: str | None, truths: Sequence[CustomerTruth], grace_seconds: int
-) -> list[Mismatch]:
+) -> list[Finding]:
     """Ask for every customer, and again by its reference; return the wrong answers."""
-    found: list[Mismatch] = []
+    found: list[Finding] = []
     headers = {} if token is None else {"authorization": f"Bearer {token}"}
     waiting = iter(truths)
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=10) as client:
@@ -173,7 +158,7 @@ async def check_answers(
                 for path in paths:
                     what = await _check_answer(client, path, truth, grace_seconds)
                     if what is not None:
-                        found.append(Mismatch(truth.customer_id, what))
+                        found.append(Finding("I4", truth.customer_id, what))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(QUESTIONS_AT_ONCE):
@@ -213,8 +198,3 @@ async def _check_answer(
 
 def _seconds(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp())
-
-
-def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(values), ROWS_AT_ONCE):
-        yield values[start : start + ROWS_AT_ONCE]
