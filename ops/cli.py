@@ -13,6 +13,7 @@ from consumer.errors import Halt, verdict_of
 from ops.logs import configure
 from schemas.settings import (
     ConsumerSettings,
+    DoctorSettings,
     GatekeeperSettings,
     IngestSettings,
     MigrateSettings,
@@ -255,6 +256,38 @@ def explain(
 
 
 @app.command()
+def doctor(
+    *,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check the invariants; the only thing it does so far.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
+    records: Annotated[
+        int, typer.Option(min=0, help="How many of the last applied records to read in Kafka.")
+    ] = 10_000,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait until everything is at rest.")
+    ] = 35,
+    admin: Annotated[
+        list[str] | None,
+        typer.Option(help="Admin port of a process, http://host:port; repeatable.", metavar="URL"),
+    ] = None,
+    output: Annotated[
+        list[Path] | None,
+        typer.Option(help="File that may hold no secret, such as a log; repeatable."),
+    ] = None,
+) -> None:
+    """Check that what stands in Kafka, PostgreSQL and Redis fits together; changes nothing.
+
+    Exit code 0: all that was checked holds. 3: something is broken. 1: a server is away.
+    """
+    from ops.doctor import Options, run  # noqa: PLC0415 - the servers need no checks
+
+    options = Options(records, wait, tuple(admin or ()), tuple(output or ()), json)
+    raise typer.Exit(run(lambda: _load(DoctorSettings, "doctor"), options, is_check=check))
+
+
+@app.command()
 def version() -> None:
     """Print hookline's version."""
     typer.echo(installed_version("hookline"))
@@ -274,17 +307,24 @@ def main() -> None:
     except Exception as error:
         if not isinstance(error, _known_errors()):
             raise
-        _fail(str(error).splitlines())
+        _fail(str(error).splitlines(), 1 if _is_away(error) else EXIT_USAGE)
 
 
 def _known_errors() -> tuple[type[Exception], ...]:
     from ops.embedded.errors import EmbeddedError  # noqa: PLC0415 - same
+    from ops.invariants.event_log import AwayError  # noqa: PLC0415 - same
     from ops.migrate import TopicError  # noqa: PLC0415 - same
     from ops.servers import PortError  # noqa: PLC0415 - only once something failed
     from ops.usage import UsageError  # noqa: PLC0415 - same
     from schemas.plans import PlansError  # noqa: PLC0415 - same
 
-    return Halt, PortError, EmbeddedError, TopicError, PlansError, UsageError
+    return AwayError, Halt, PortError, EmbeddedError, TopicError, PlansError, UsageError
+
+
+def _is_away(error: Exception) -> bool:
+    from ops.invariants.event_log import AwayError  # noqa: PLC0415 - only once something failed
+
+    return isinstance(error, AwayError)
 
 
 def _fail(sentences: list[str], code: int = EXIT_USAGE) -> None:

@@ -11,6 +11,7 @@ from schemas.metrics import ConsumerMetrics, GatekeeperMetrics, IngestMetrics
 from schemas.settings import (
     PREFIX,
     ConsumerSettings,
+    DoctorSettings,
     GatekeeperSettings,
     IngestSettings,
     MigrateSettings,
@@ -26,6 +27,7 @@ PROCESSES: dict[str, type[ProcessSettings]] = {
     "migrate": MigrateSettings,
     "recompute": RecallSettings,
     "explain": RecallSettings,
+    "doctor": DoctorSettings,
 }
 
 

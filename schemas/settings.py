@@ -175,6 +175,12 @@ class KafkaSettings(ProcessSettings):
         return {key: str(value) for key, value in access.items() if value is not None}
 
 
+class GroupSettings(KafkaSettings):
+    """Which consumer group applies the events."""
+
+    kafka_group: Annotated[str, Field(min_length=1, description="consumer group")] = "hookline"
+
+
 class DatabaseSettings(ProcessSettings):
     """Where PostgreSQL is."""
 
@@ -221,6 +227,10 @@ class RecallSettings(DatabaseSettings, PlansSettings, GraceSettings):
     """What `hookline recompute` and `hookline explain` need, which fold recorded events again."""
 
 
+class DoctorSettings(GroupSettings, DatabaseSettings, RedisSettings, PlansSettings, GraceSettings):
+    """What `hookline doctor` needs: what a consumer has, but for the secrets."""
+
+
 class MigrateSettings(KafkaSettings, DatabaseSettings, PlansSettings):
     """What `hookline migrate` needs."""
 
@@ -258,11 +268,10 @@ class IngestSettings(KafkaSettings, SecretSettings):
 
 
 class ConsumerSettings(
-    KafkaSettings, DatabaseSettings, RedisSettings, PlansSettings, GraceSettings, SecretSettings
+    GroupSettings, DatabaseSettings, RedisSettings, PlansSettings, GraceSettings, SecretSettings
 ):
     """What `hookline consume` needs."""
 
-    kafka_group: Annotated[str, Field(min_length=1, description="consumer group")] = "hookline"
     kafka_group_protocol: Annotated[
         Literal["consumer", "classic"],
         Field(description="`consumer` (KIP-848, brokers from 4.0) or `classic` (from 3.7)"),
