@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from consumer.storage.engine import make_engine
+from ops.invariants.cache import connect
 from ops.invariants.checker import Result, check, summarize
 from ops.invariants.event_log import AwayError, EventLog
 from ops.invariants.subject import Process, Subject
@@ -26,7 +27,6 @@ KEPT_FINDINGS = 1_000
 """Of each invariant: a broken table of millions must not fill the memory."""
 
 SHOWN_FINDINGS = 20
-REDIS_SECONDS = 5.0
 STYLES = {"holds": "green", "broken": "bold red", "not checked": "dim"}
 
 
@@ -65,20 +65,27 @@ def run(load: Callable[[], DoctorSettings], options: Options, *, is_check: bool)
 
 
 def _check(subject: Subject) -> list[Result]:
-    with Console(stderr=True).status("checking"):
-        try:
-            return check(subject, most=KEPT_FINDINGS)
-        except RedisError as error:
-            raise AwayError(f"Redis does not answer ({type(error).__name__})") from error
+    with Console(stderr=True).status("checking"), _redis_away():
+        return check(subject, most=KEPT_FINDINGS)
+
+
+def _connect(settings: DoctorSettings) -> "Redis":
+    with _redis_away():
+        return connect(settings.redis_url.get_secret_value())
+
+
+@contextmanager
+def _redis_away() -> Iterator[None]:
+    try:
+        yield
+    except RedisError as error:
+        raise AwayError(f"Redis does not answer ({type(error).__name__})") from error
 
 
 @contextmanager
 def _open_subject(settings: DoctorSettings, options: Options) -> Iterator[Subject]:
     log = EventLog(settings.kafka_access(), settings.kafka_topic)
-    redis_url = settings.redis_url.get_secret_value()
-    redis = Redis.from_url(
-        redis_url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS
-    )
+    redis = _connect(settings)
     try:
         yield Subject(
             engine=make_engine(settings, "doctor"),

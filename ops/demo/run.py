@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from redis import Redis
 from rich.console import Console
 from sqlalchemy import Engine, text
 
@@ -30,6 +29,7 @@ from ops.demo.report import (
 )
 from ops.demo.watch import Applied, View
 from ops.embedded.ports import HOST
+from ops.invariants.cache import connect
 from ops.invariants.checker import Result, check, summarize
 from ops.invariants.event_log import EventLog
 from ops.invariants.subject import Sent, Subject
@@ -278,7 +278,7 @@ class Demo:
         tokens = load(GatekeeperSettings).gatekeeper_tokens
         token = tokens[0].get_secret_value() if tokens else None
         log = EventLog(settings.kafka_access(), settings.kafka_topic)
-        with Redis.from_url(settings.redis_url.get_secret_value()) as redis:
+        with connect(settings.redis_url.get_secret_value()) as redis:
             subject = Subject(
                 engine=self._engine,
                 plans=load_plans(settings.plans_file),

@@ -8,16 +8,19 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
+from urllib.parse import urlsplit
 
 from redis import Redis
 from sqlalchemy import Row, text
 
 from consumer.billing.entitlement import entitle
+from consumer.storage.redis_session import find_primary
 from ops.invariants.subject import Finding, Looking, NotChecked, Subject, chunks, count
 from schemas.entitlement import Entitlement
 from schemas.redis_keys import entitlement_key
 
 LOOK_SECONDS = 0.2
+ANSWER_SECONDS = 5.0
 CLOCK = timedelta(seconds=1)
 KEY = re.compile(r"entitlement:(?P<generation>[^:{}]+):\{(?P<customer>[^{}]+)\}")
 """An entry; the key of a lease has one part more."""
@@ -29,6 +32,14 @@ SELECT customer.customer_id, customer.version, owned.subscription_id, owned.stat
 FROM customers AS customer LEFT JOIN subscriptions AS owned USING (customer_id)
 WHERE customer.customer_id = ANY(CAST(:customers AS text[])) ORDER BY customer.customer_id
 """)
+
+
+def connect(url: str) -> "Redis":
+    """Return a client of the server, or of the primary that sentinels name; raises RedisError."""
+    found = find_primary(url) if "+sentinel" in urlsplit(url).scheme else url
+    return Redis.from_url(
+        found, socket_timeout=ANSWER_SECONDS, socket_connect_timeout=ANSWER_SECONDS
+    )
 
 
 def check_cache(subject: Subject) -> Looking:
