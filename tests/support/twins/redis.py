@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import fakeredis
 import redis
 
-from consumer.storage.bounded_redis import BoundedRedis, Breaker, Session
+from consumer.storage.bounded_redis import BoundedRedis, Breaker
+from consumer.storage.redis_session import Session
 from schemas.metrics import RedisMetrics
 from support.twins.turns import Turns
 
