@@ -26,15 +26,15 @@ from consumer.decode import Decoder
 from consumer.errors import Reject
 from consumer.failpoints import Reach, pass_by
 from consumer.fold import Changes, Fold
-from consumer.halt import check_our_faults
-from consumer.passes import WHOLE, Pass, Scope, count, marks_of, move_past, start
+from consumer.origins import FromKafka, FromLetters, Origin, Replayed
+from consumer.passes import WHOLE, Pass, Scope, count, marks_of, start
 from consumer.records import Record
 from consumer.refused import apply_around_refused
-from consumer.storage.dead_letters import DeadLetter
 from consumer.storage.hints import Hints
 from consumer.storage.invalidation import Sweeper
 from consumer.storage.ledger import Ledger, Transaction
 from consumer.storage.positions import Position, Positions
+from consumer.storage.stored_letters import StoredLetter
 from schemas.metrics import ConsumerMetrics
 from schemas.plans import Plans
 
@@ -78,34 +78,45 @@ class Batch:
         in doubt and the stored position tells) or Halt.
         """
         self._metrics.batch_records.observe(len(records))
-        try:
-            moved = self._apply(positions, records, WHOLE)
-        except Reject as reject:
-            log.warning("batch_split", why=str(reject), records=len(records))
-            moved = apply_around_refused(partial(self._apply, positions), records)
+        expected = {record.partition: positions[record.partition] for record in records}
+        moved = self._apply_all(FromKafka(self._positions, expected), records)
         self._metrics.batches.labels("applied").inc()
         return moved
 
+    def replay(self, letters: Sequence[StoredLetter]) -> Replayed:
+        """Apply records that were set aside, and return which dead letters are resolved now.
+
+        No two of them may have the same place in Kafka. Effects and dead letters change in one
+        transaction; no position moves. Blocks; safe to repeat, beside consumers and twice at
+        once. Raises as apply does.
+        """
+        origin = FromLetters(letters)
+        self._apply_all(origin, origin.records)
+        return origin.replayed
+
+    def _apply_all(self, origin: Origin, records: Sequence[Record]) -> dict[int, Position]:
+        try:
+            return self._apply(origin, records, WHOLE)
+        except Reject as reject:
+            log.warning("batch_split", why=str(reject), records=len(records))
+            return apply_around_refused(partial(self._apply, origin), records)
+
     def _apply(
-        self, positions: Mapping[int, Position], records: Sequence[Record], scope: Scope
+        self, origin: Origin, records: Sequence[Record], scope: Scope
     ) -> dict[int, Position]:
         with self._phase("decode"):
             decoded = self._decoder.decode(records)
         locked = sorted({event.customer for event in decoded.events if event.customer})
         with self._phase("redis_before"):
             seen = self._hints.before([event.event.id for event in decoded.events], locked)
-        expected = {record.partition: positions[record.partition] for record in records}
         self._reach("after_redis_pre")
 
         with self._phase("transaction"), self._ledger.transaction() as transaction:
-            stored = self._positions.lock(transaction, expected)
-            pass_ = start(decoded, seen, stored)
+            pass_ = start(decoded, seen, origin.lock(transaction, records))
             self._fold(transaction, pass_, scope)
             self._reach("after_fold")
-            check_our_faults(transaction, pass_.letters, len(pass_.fresh))
-            invalidation = _write(transaction, pass_.changes, pass_.letters)
-            pass_.moved = move_past(stored, records) if scope.move_positions else stored
-            self._positions.move(transaction, stored, pass_.moved)
+            origin.settle(transaction, pass_, records, scope)
+            invalidation = _write(transaction, pass_.changes)
             self._reach("before_commit")
         self._reach("after_commit")
 
@@ -145,13 +156,12 @@ class Batch:
         return self._metrics.batch_seconds.labels(name).time()
 
 
-def _write(transaction: Transaction, changes: Changes, letters: Sequence[DeadLetter]) -> int | None:
-    """Step 7 but for the positions; returns the id of the invalidation row, if one is due."""
+def _write(transaction: Transaction, changes: Changes) -> int | None:
+    """Write the effects; returns the id of the invalidation row, if one is due."""
     transaction.write_events(changes.events)
     transaction.write_subscriptions(changes.subscriptions)
     transaction.write_customers(changes.customers)
     transaction.write_audit(changes.audit)
-    transaction.write_letters(letters)
     transaction.resolve_letters(changes.resolved)
     if not changes.changed_customers:
         return None

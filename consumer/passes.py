@@ -77,7 +77,9 @@ def start(decoded: Decoded, seen: Seen, stored: dict[int, Position]) -> Pass:
 
 
 def _is_ahead(record: Record, stored: Mapping[int, Position]) -> bool:
-    return record.offset >= stored[record.partition].next_offset
+    """Tell whether no position covers a record; a replay has none, and asks the event ids."""
+    position = stored.get(record.partition)
+    return position is None or record.offset >= position.next_offset
 
 
 def move_past(stored: Mapping[int, Position], records: Sequence[Record]) -> dict[int, Position]:
@@ -91,7 +93,10 @@ def move_past(stored: Mapping[int, Position], records: Sequence[Record]) -> dict
 
 
 def marks_of(pass_: Pass) -> dict[str, Mark]:
-    """Mark what stands recorded now; a failed event gets none, or it would not be tried again."""
+    """Mark what stands recorded now, where a position backs the mark.
+
+    A failed event gets none, or it would not be tried again.
+    """
     failed = {letter.event_id for letter in pass_.changes.letters}
     return {
         event.event.id: Mark(
@@ -99,7 +104,7 @@ def marks_of(pass_: Pass) -> dict[str, Mark]:
         )
         for event in pass_.fresh
         if event.event.id not in failed
-        for position in (pass_.stored[event.record.partition],)
+        and (position := pass_.stored.get(event.record.partition)) is not None
     }
 
 

@@ -138,6 +138,8 @@ dead_letters = Table(
     Column("first_failed_at", Time, nullable=False, server_default=func.now()),
     Column("last_failed_at", Time, nullable=False, server_default=func.now()),
     Column("resolved_at", Time),
+    # Not last_failed_at: an operator who tries again must not make the consumers halt.
+    Column("replayed_at", Time, comment="when a replay last failed on it"),
     Index(
         "dead_letters_open_event",
         "event_id",

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from consumer.storage.dead_letters import DeadLetter, Recent
 from consumer.storage.positions import PositionRows
+from consumer.storage.stored_letters import Failure
 from schemas.plans import Plans
 
 Row = Mapping[str, Any]
@@ -82,6 +83,12 @@ class Transaction(PositionRows, Protocol):
 
     def resolve_letters(self, event_ids: Sequence[str]) -> None:
         """Close the open dead letters of events that are applied now."""
+
+    def close_letters(self, ids: Sequence[int]) -> None:
+        """Close these dead letters; one that is closed stays as it is."""
+
+    def note_failures(self, failures: Sequence[Failure]) -> set[int]:
+        """Count a failed replay of these open dead letters; return the ids that were open."""
 
     def count_recent(self) -> Recent:
         """Read how many dead letters point at a fault of ours; restarts do not reset it."""

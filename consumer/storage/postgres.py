@@ -10,11 +10,20 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from consumer.errors import Retry, verdict_of
-from consumer.storage import dead_letters, invalidation, partitions, positions, statements, tiers
+from consumer.storage import (
+    dead_letters,
+    invalidation,
+    partitions,
+    positions,
+    statements,
+    stored_letters,
+    tiers,
+)
 from consumer.storage.blockers import ending_blockers
 from consumer.storage.dead_letters import DeadLetter, Recent
 from consumer.storage.ledger import RecordedEvent, Row, StoredCustomer, StoredSubscription
 from consumer.storage.positions import Position
+from consumer.storage.stored_letters import Failure
 from schemas.plans import Plans
 
 
@@ -138,6 +147,14 @@ class PostgresTransaction:
     def resolve_letters(self, event_ids: Sequence[str]) -> None:
         """Close the open dead letters of events that are applied now."""
         dead_letters.resolve_letters(self._connection, event_ids)
+
+    def close_letters(self, ids: Sequence[int]) -> None:
+        """Close these dead letters; one that is closed stays as it is."""
+        stored_letters.close_letters(self._connection, ids)
+
+    def note_failures(self, failures: Sequence[Failure]) -> set[int]:
+        """Count a failed replay of these open dead letters; return the ids that were open."""
+        return stored_letters.note_failures(self._connection, failures)
 
     def count_recent(self) -> Recent:
         """Read how many dead letters point at a fault of ours; restarts do not reset it."""
