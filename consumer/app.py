@@ -59,7 +59,7 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
     sweeper = Sweeper(redis)
     housekeeping = Housekeeping(ledger, sweeper, plans)
     batch = Batch(
-        decoder=Decoder(_secrets(settings)),
+        decoder=Decoder(settings.record_secrets()),
         hints=Hints(redis),
         ledger=ledger,
         positions=positions,
@@ -113,13 +113,6 @@ def _collect_garbage_rarely() -> None:
     """Spare the batches the collector's walks over all that was imported: a sixth of the rate."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-
-
-def _secrets(settings: ConsumerSettings) -> list[str] | None:
-    if not settings.verify_records:
-        return None
-    known = settings.webhook_secrets + settings.retired_secrets
-    return [secret.get_secret_value() for secret in known]
 
 
 def _stop_on_signals(stop: Callable[[], None], readiness: Readiness) -> None:

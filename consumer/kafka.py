@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from confluent_kafka import (
     Consumer,
+    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -21,7 +22,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 from consumer.errors import NOT_REACHABLE, Halt, verdict_of_kafka
 from consumer.records import Record
 from schemas.envelope import Headers
-from schemas.settings import ConsumerSettings
+from schemas.settings import ConsumerSettings, GroupSettings
 
 log = structlog.get_logger()
 
@@ -126,16 +127,18 @@ class ClientErrors:
 class Cluster:
     """Questions to the brokers beside the stream of records; each blocks for at most 5 seconds."""
 
-    def __init__(self, settings: ConsumerSettings) -> None:
+    def __init__(self, settings: GroupSettings) -> None:
         self._admin = AdminClient(settings.kafka_access(), logger=logging.getLogger("kafka"))
         self._topic = settings.kafka_topic
+        self._group = settings.kafka_group
 
     def topic_id(self) -> str:
         """Return the id of the topic, another one each time it is made; raises Retry or Halt."""
-        futures = self._admin.describe_topics(
-            TopicCollection([self._topic]), request_timeout=REQUEST_SECONDS
-        )
-        return str(_answer(futures[self._topic]).topic_id)
+        return str(self._describe().topic_id)
+
+    def partitions(self) -> list[int]:
+        """Return the numbers of the topic's partitions; raises Retry or Halt."""
+        return sorted(partition.id for partition in self._describe().partitions)
 
     def log_ranges(self, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
         """Return the first offset of each log and the one after its last; raises Retry or Halt."""
@@ -157,6 +160,21 @@ class Cluster:
             except KafkaException:
                 log.debug("log_end_unknown", partition=partition)
         return ends
+
+    def committed(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Return the group's committed offsets, where there are any; raises Retry or Halt."""
+        asked = [TopicPartition(self._topic, partition) for partition in partitions]
+        futures = self._admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(self._group, asked)], request_timeout=REQUEST_SECONDS
+        )
+        found = _answer(futures[self._group]).topic_partitions
+        return {entry.partition: entry.offset for entry in found if entry.offset >= 0}
+
+    def _describe(self) -> Any:
+        futures = self._admin.describe_topics(
+            TopicCollection([self._topic]), request_timeout=REQUEST_SECONDS
+        )
+        return _answer(futures[self._topic])
 
     def _ask_offsets(
         self, partitions: Iterable[int], spec: OffsetSpec, seconds: float

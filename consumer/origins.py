@@ -5,7 +5,7 @@ no position is known, each letter is closed or counts one more attempt.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from consumer.halt import check_our_faults
@@ -59,7 +59,7 @@ class Replayed:
     """
 
     resolved: frozenset[int] = frozenset()
-    failed: Mapping[int, DeadLetter] | None = None
+    failed: Mapping[int, DeadLetter] = field(default_factory=dict)
     left: frozenset[int] = frozenset()
 
 

@@ -9,19 +9,18 @@ import typer
 from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
-from consumer.errors import Halt, verdict_of
-from ops.logs import configure
+from consumer.errors import Halt, Retry, verdict_of
+from ops.dead_letters.cli import app as dead_letters
+from ops.loading import load_for
+from ops.positions.cli import app as positions
 from schemas.settings import (
     ConsumerSettings,
     DoctorSettings,
     GatekeeperSettings,
     IngestSettings,
     MigrateSettings,
-    ProcessSettings,
     RecallSettings,
-    S,
     SettingsError,
-    load,
 )
 
 EXIT_USAGE = 2
@@ -32,6 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Stripe webhooks through Kafka into PostgreSQL, exactly once in effect.",
 )
+app.add_typer(dead_letters, name="dead-letters")
+app.add_typer(positions, name="positions")
 console = Console(stderr=True)
 
 
@@ -57,7 +58,7 @@ def ingest() -> None:
     from ingest.app import run  # noqa: PLC0415 - a process loads what it runs
     from ops.servers import listen, serve, serve_admin  # noqa: PLC0415 - same
 
-    settings = _load(IngestSettings, "ingest")
+    settings = load_for(IngestSettings, "ingest")
     listener = listen(settings.ingest_host, settings.ingest_port, "HOOKLINE_INGEST_PORT")
     raise typer.Exit(run(settings, listener=listener, serve=serve, serve_admin=serve_admin))
 
@@ -68,7 +69,7 @@ def consume() -> None:
     from consumer.app import run  # noqa: PLC0415 - a process loads what it runs
     from ops.servers import serve_admin  # noqa: PLC0415 - same
 
-    raise typer.Exit(run(_load(ConsumerSettings, "consumer"), serve_admin=serve_admin))
+    raise typer.Exit(run(load_for(ConsumerSettings, "consumer"), serve_admin=serve_admin))
 
 
 @app.command()
@@ -77,7 +78,7 @@ def gatekeeper() -> None:
     from consumer.gatekeeper.app import run  # noqa: PLC0415 - a process loads what it runs
     from ops.servers import listen, serve, serve_admin  # noqa: PLC0415 - same
 
-    settings = _load(GatekeeperSettings, "gatekeeper")
+    settings = load_for(GatekeeperSettings, "gatekeeper")
     host, port = settings.gatekeeper_host, settings.gatekeeper_port
     listener = listen(host, port, "HOOKLINE_GATEKEEPER_PORT")
     raise typer.Exit(run(settings, listener=listener, serve=serve, serve_admin=serve_admin))
@@ -88,7 +89,7 @@ def migrate() -> None:
     """Bring the database to this version and make the topic if it is missing."""
     from ops.migrate import migrate as run  # noqa: PLC0415 - the other commands need no alembic
 
-    run(_load(MigrateSettings, "migrate"))
+    run(load_for(MigrateSettings, "migrate"))
 
 
 @app.command()
@@ -221,7 +222,7 @@ def recompute(
     """
     from ops.recompute import run  # noqa: PLC0415 - the servers need no repair
 
-    raise typer.Exit(run(_load(RecallSettings, "recompute"), customer=customer, apply=apply))
+    raise typer.Exit(run(load_for(RecallSettings, "recompute"), customer=customer, apply=apply))
 
 
 @app.command()
@@ -249,7 +250,7 @@ def explain(
     """
     from ops.explain.command import run  # noqa: PLC0415 - the servers need no words
 
-    settings = _load(RecallSettings, "explain")
+    settings = load_for(RecallSettings, "explain")
     raise typer.Exit(
         run(settings, customer=customer, as_of=as_of, without=without or (), as_json=json)
     )
@@ -304,6 +305,8 @@ def main() -> None:
         _fail(error.problems)
     except DBAPIError as error:
         _fail([f"PostgreSQL: {verdict_of(error)}"], 1)
+    except Retry as error:
+        _fail([str(error)], 1)
     except Exception as error:
         if not isinstance(error, _known_errors()):
             raise
@@ -331,16 +334,6 @@ def _fail(sentences: list[str], code: int = EXIT_USAGE) -> None:
     for sentence in sentences:
         console.print(f"hookline: {sentence}", style="red", highlight=False, soft_wrap=True)
     sys.exit(code)
-
-
-def _load(kind: type[S], process: str) -> S:
-    settings = load(kind)
-    _configure(settings, process)
-    return settings
-
-
-def _configure(settings: ProcessSettings, process: str) -> None:
-    configure(settings.log_level, process)
 
 
 if __name__ == "__main__":

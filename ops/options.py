@@ -12,11 +12,14 @@ from schemas.settings import (
     PREFIX,
     ConsumerSettings,
     DoctorSettings,
+    DatabaseSettings,
     GatekeeperSettings,
     IngestSettings,
     MigrateSettings,
+    PositionsSettings,
     ProcessSettings,
     RecallSettings,
+    ReplaySettings,
     holds_secret,
 )
 
@@ -28,6 +31,9 @@ PROCESSES: dict[str, type[ProcessSettings]] = {
     "recompute": RecallSettings,
     "explain": RecallSettings,
     "doctor": DoctorSettings,
+    "dead-letters": DatabaseSettings,
+    "dead-letters replay": ReplaySettings,
+    "positions": PositionsSettings,
 }
 
 

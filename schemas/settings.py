@@ -248,6 +248,36 @@ class SecretSettings(ProcessSettings):
     ]
 
 
+class RecordSettings(SecretSettings):
+    """Whose records count."""
+
+    verify_records: Annotated[
+        bool, Field(description="check the signature that travels with each record")
+    ] = True
+    retired_secrets: Annotated[
+        Secrets,
+        Field(
+            max_length=MAX_SECRETS,
+            description="dropped signing secrets that records in the topic may still bear",
+        ),
+    ] = ()
+
+    def record_secrets(self) -> list[str] | None:
+        """Return the secrets that a record may be signed with; None: signatures do not matter."""
+        if not self.verify_records:
+            return None
+        known = self.webhook_secrets + self.retired_secrets
+        return [secret.get_secret_value() for secret in known]
+
+
+class PositionsSettings(GroupSettings, DatabaseSettings):
+    """What `hookline positions` needs."""
+
+
+class ReplaySettings(DatabaseSettings, RedisSettings, PlansSettings, GraceSettings, RecordSettings):
+    """What `hookline dead-letters replay` needs: all that decides what an event does."""
+
+
 class IngestSettings(KafkaSettings, SecretSettings):
     """What `hookline ingest` needs."""
 
@@ -268,7 +298,7 @@ class IngestSettings(KafkaSettings, SecretSettings):
 
 
 class ConsumerSettings(
-    GroupSettings, DatabaseSettings, RedisSettings, PlansSettings, GraceSettings, SecretSettings
+    GroupSettings, DatabaseSettings, RedisSettings, PlansSettings, GraceSettings, RecordSettings
 ):
     """What `hookline consume` needs."""
 
@@ -279,16 +309,6 @@ class ConsumerSettings(
     kafka_group_instance_id: Annotated[
         str | None, Field(description="static membership: a name of its own for each process")
     ] = None
-    verify_records: Annotated[
-        bool, Field(description="check the signature that travels with each record")
-    ] = True
-    retired_secrets: Annotated[
-        Secrets,
-        Field(
-            max_length=MAX_SECRETS,
-            description="dropped signing secrets that records in the topic may still bear",
-        ),
-    ] = ()
     consumer_admin_port: Annotated[Port, Field(description="admin port of a consumer")] = 9082
     failpoint: Annotated[
         str | None,

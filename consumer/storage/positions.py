@@ -37,6 +37,15 @@ FROM unnest(CAST(:partitions AS int[]), CAST(:offsets AS bigint[])) AS p (partit
 ORDER BY p.partition
 ON CONFLICT DO NOTHING
 """)
+_ALL = text("""
+SELECT partition, topic_id, next_offset, epoch FROM consumer_positions
+WHERE consumer_group = :group AND topic = :topic ORDER BY partition
+""")
+_RESET = text("""
+UPDATE consumer_positions SET next_offset = :next_offset, topic_id = :topic_id, epoch = epoch + 1
+WHERE consumer_group = :group AND topic = :topic AND partition = :partition
+  AND next_offset = :old_offset AND topic_id = :old_id AND epoch = :old_epoch
+""")
 _MOVE = text("""
 UPDATE consumer_positions AS stored SET next_offset = new.next_offset
 FROM unnest(CAST(:partitions AS int[]), CAST(:expected AS bigint[]), CAST(:offsets AS bigint[]))
@@ -132,6 +141,35 @@ def lock_rows(
 ) -> dict[int, Position]:
     """Lock the rows of these partitions in order, and return them."""
     return _select(connection, _LOCK, group, topic, partitions)
+
+
+def load_all(connection: Connection, group: str, topic: str) -> dict[int, Position]:
+    """Return all stored positions of a group on a topic."""
+    rows = connection.execute(_ALL, {"group": group, "topic": topic}).mappings()
+    return {row["partition"]: Position(**row) for row in rows}
+
+
+def reset_row(
+    connection: Connection, group: str, topic: str, before: Position, after: Position
+) -> bool:
+    """Set a position anew, one epoch on, if it still is as before; return whether it was.
+
+    The new epoch disowns every mark in Redis of the old one, and whoever holds the old position.
+    """
+    result = connection.execute(
+        _RESET,
+        {
+            "group": group,
+            "topic": topic,
+            "partition": before.partition,
+            "next_offset": after.next_offset,
+            "topic_id": after.topic_id,
+            "old_offset": before.next_offset,
+            "old_id": before.topic_id,
+            "old_epoch": before.epoch,
+        },
+    )
+    return result.rowcount == 1
 
 
 def insert_rows(connection: Connection, group: str, topic: str, new: Sequence[Position]) -> None:

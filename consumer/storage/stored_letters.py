@@ -1,4 +1,4 @@
-"""Dead letters read back for a person or for a replay; locks nothing, writes only what a replay did.
+"""Dead letters read back for a person or a replay; locks nothing, writes only what a replay did.
 
 A letter keeps the identity it was set aside with: what a replay newly reads from it stands in
 webhook_events, and an event id is taken from nobody but the consumer that verified it.
@@ -89,9 +89,10 @@ class Failure:
 _CHOICE = """
 (CAST(:reason AS text) IS NULL OR reason = :reason) AND (:resolved OR resolved_at IS NULL)
 """
+# 344 characters of base64 are 256 bytes, which is what ingest cuts a header to.
 _LIST = text(f"""
 SELECT dead_letter_id, reason, error, attempts, event_id, customer_id,
-  (SELECT left(pair->>1, 400) FROM jsonb_array_elements(headers) AS pair
+  (SELECT left(pair->>1, 344) FROM jsonb_array_elements(headers) AS pair
    WHERE pair->>0 = 'ce_type' LIMIT 1) AS type,
   topic, partition, kafka_offset, first_failed_at, last_failed_at, replayed_at, resolved_at
 FROM dead_letters WHERE {_CHOICE} ORDER BY dead_letter_id LIMIT :rows
@@ -149,7 +150,7 @@ class OpenLetter:
 def list_letters(connection: Connection, choice: Choice, rows: int) -> list[LetterSummary]:
     """Return so many dead letters, oldest first."""
     found = connection.execute(_LIST, choice.bind() | {"rows": rows}).mappings()
-    return [LetterSummary(**row) for row in found]
+    return [LetterSummary(**{**row, "type": _text(row["type"])}) for row in found]
 
 
 def count_letters(connection: Connection, choice: Choice) -> Counter[str]:
@@ -192,6 +193,10 @@ def note_failures(connection: Connection, failures: Sequence[Failure]) -> set[in
         "errors": [storable(one.error) for one in failures],
     }
     return set(connection.scalars(_FAIL, bound))
+
+
+def _text(value: str | None) -> str | None:
+    return None if value is None else _decode(value).decode("utf-8", "replace")
 
 
 def _decode(value: object) -> bytes:

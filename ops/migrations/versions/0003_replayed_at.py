@@ -12,6 +12,4 @@ down_revision = "0002"
 def upgrade() -> None:
     """Add the column, null for all that stands."""
     op.execute("ALTER TABLE dead_letters ADD COLUMN replayed_at timestamptz")
-    op.execute(
-        "COMMENT ON COLUMN dead_letters.replayed_at IS 'when a replay last failed on it'"
-    )
+    op.execute("COMMENT ON COLUMN dead_letters.replayed_at IS 'when a replay last failed on it'")

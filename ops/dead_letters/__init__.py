@@ -1,0 +1,1 @@
+"""`hookline dead-letters`: what was set aside, looked at and tried again."""
