@@ -54,7 +54,7 @@ def show(
 @app.command()
 def replay(
     numbers: Annotated[
-        list[int] | None, typer.Argument(help="Numbers that `list` shows.", metavar="[ID]…")
+        list[int] | None, typer.Argument(help="Numbers that `list` shows.", metavar="ID")
     ] = None,
     *,
     reason: ReasonOption = None,

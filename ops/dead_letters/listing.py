@@ -79,7 +79,7 @@ def _table(letters: Sequence[LetterSummary], now: datetime) -> Table:
     )
     for name, width in widths:
         table.add_column(name, no_wrap=True, min_width=width)
-    table.add_column("event, source, error", no_wrap=True, overflow="ellipsis")
+    table.add_column("event, type and source, error", no_wrap=True, overflow="ellipsis")
     for letter in letters:
         reason = Text(letter.reason, style="yellow")
         if letter.resolved_at is not None:
@@ -95,12 +95,12 @@ def _table(letters: Sequence[LetterSummary], now: datetime) -> Table:
 
 
 def _lines(letter: LetterSummary) -> Text:
-    what = " ".join(filter(None, (letter.event_id, type_of(letter))))
-    whose = " ".join(filter(None, (letter.customer_id, _source(letter))))
-    text = Text(overflow="ellipsis", no_wrap=True)
-    if what:
-        text.append(visible(what) + "\n", style="bold")
-    text.append(visible(whose) + "\n")
+    whose = " ".join(filter(None, (letter.event_id, letter.customer_id)))
+    what = " ".join(filter(None, (type_of(letter), _source(letter))))
+    text = Text()
+    if whose:
+        text.append(visible(whose) + "\n", style="bold")
+    text.append(visible(what) + "\n")
     return text.append(visible(letter.error), style="dim")
 
 

@@ -115,7 +115,7 @@ def consequences(standing: Standing, target: Position) -> list[str]:
     if standing.state == State.BEFORE_LOG:
         said.append(
             f"Given up: {spread(position.next_offset, first)}, which the log does not hold any "
-            "more. Stripe still has the events of the last three days; ask it for older ones."
+            "more. Stripe lists its events for 30 days."
         )
     elif standing.state == State.OTHER_TOPIC:
         said.append(

@@ -87,14 +87,19 @@ def test_the_image_knows_its_version(image: Image) -> None:
     assert (answer.returncode, answer.stdout.strip()) == (0, version("hookline")), answer.stderr
 
 
-ARGUMENTS = {"explain": ("cus_1",)}
+ARGUMENTS = {
+    "explain": ("cus_1",),
+    "dead-letters": ("list",),
+    "dead-letters replay": ("--all",),
+    "positions": ("show",),
+}
 """What a command cannot do without."""
 
 
 @pytest.mark.parametrize("process", PROCESSES)
 def test_each_process_says_what_is_not_set(image: Image, process: str) -> None:
     """Everything it imports is there: without settings it ends with sentences, not a traceback."""
-    answer = image.run(process, *ARGUMENTS.get(process, ()))
+    answer = image.run(*process.split(), *ARGUMENTS.get(process, ()))
     assert answer.returncode == 2, answer.stderr
     required = [n for n, field in PROCESSES[process].model_fields.items() if field.is_required()]
     sentences = sorted(f"hookline: {PREFIX}{name.upper()} is not set" for name in required)
