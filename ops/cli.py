@@ -285,7 +285,7 @@ def doctor(
     from ops.doctor import Options, run  # noqa: PLC0415 - the servers need no checks
 
     options = Options(records, wait, tuple(admin or ()), tuple(output or ()), json)
-    raise typer.Exit(run(lambda: _load(DoctorSettings, "doctor"), options, is_check=check))
+    raise typer.Exit(run(lambda: load_for(DoctorSettings, "doctor"), options, is_check=check))
 
 
 @app.command()

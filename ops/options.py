@@ -11,8 +11,8 @@ from schemas.metrics import ConsumerMetrics, GatekeeperMetrics, IngestMetrics
 from schemas.settings import (
     PREFIX,
     ConsumerSettings,
-    DoctorSettings,
     DatabaseSettings,
+    DoctorSettings,
     GatekeeperSettings,
     IngestSettings,
     MigrateSettings,

@@ -17,7 +17,8 @@ from consumer.decode import Decoder
 from consumer.errors import Retry
 from consumer.origins import Replayed
 from consumer.replay import PatientHints, Replayer
-from consumer.storage.bounded_redis import BoundedRedis, open_session
+from consumer.storage.bounded_redis import BoundedRedis
+from consumer.storage.redis_session import open_session
 from consumer.storage.dead_letters import Reason
 from consumer.storage.engine import make_engine
 from consumer.storage.history import snapshot
