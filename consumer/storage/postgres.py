@@ -9,7 +9,7 @@ import psycopg
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from consumer.errors import Retry, verdict_of
+from consumer.errors import Reject, Retry, verdict_of
 from consumer.storage import (
     dead_letters,
     invalidation,
@@ -50,6 +50,9 @@ class PostgresLedger:
             if not isinstance(verdict, Retry) or _is_broken(error):
                 self.close()
             raise verdict from error
+        except UnicodeEncodeError as error:
+            # psycopg lets it out as it is: a text with half of a surrogate pair.
+            raise Reject(f"a text that UTF-8 cannot spell: {error.reason}") from error
 
     @contextmanager
     def transaction(self) -> Iterator["PostgresTransaction"]:
