@@ -1,6 +1,5 @@
 """Consumers on twins of their servers: whatever fails, everything is applied exactly once."""
 
-import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from consumer.passes import Pass, Scope, marks_of
 from consumer.storage.dead_letters import Reason
 from consumer.storage.ledger import Transaction
 from support.proving import PROVING, SEED, Proof, examples
-from support.simulation.run import Outcome, Run
+from support.simulation.run import Outcome, look_at
 from support.twins.ledger import MemoryTransaction
 
 RUNS = examples(10_000, 100)
@@ -36,19 +35,13 @@ def _logging() -> Iterator[None]:
     structlog.configure(**before)
 
 
-def run(seed: str) -> Outcome:
-    """Run one seed without a word."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    return Run(seed).run()
-
-
 def outcomes(seeds: list[str]) -> Iterator[tuple[str, Outcome]]:
     """Run seeds: on all cores in a long run, in this process else."""
     if not PROVING or len(seeds) == 1:
-        yield from ((seed, run(seed)) for seed in seeds)
+        yield from ((seed, look_at(seed)) for seed in seeds)
         return
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        yield from zip(seeds, pool.map(run, seeds, chunksize=20), strict=True)
+        yield from zip(seeds, pool.map(look_at, seeds, chunksize=20), strict=True)
 
 
 def test_whatever_fails_everything_is_applied_once(proof: Proof) -> None:
@@ -67,7 +60,7 @@ def test_whatever_fails_everything_is_applied_once(proof: Proof) -> None:
 
 def test_a_seed_gives_the_same_run_again() -> None:
     """A failing seed can be looked at as often as it takes."""
-    first, second = run("again"), run("again")
+    first, second = look_at("again"), look_at("again")
     assert first.story
     assert first == second
 
@@ -144,4 +137,4 @@ def halt_for_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_broken_consumer_does_not_pass(breaking: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each rule that keeps events from being lost or doubled is missed within some runs."""
     breaking(monkeypatch)
-    assert any(run(f"broken:{number}").problems for number in range(BROKEN_RUNS))
+    assert any(look_at(f"broken:{number}").problems for number in range(BROKEN_RUNS))
