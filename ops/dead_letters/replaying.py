@@ -18,13 +18,13 @@ from consumer.errors import Retry
 from consumer.origins import Replayed
 from consumer.replay import PatientHints, Replayer
 from consumer.storage.bounded_redis import BoundedRedis
-from consumer.storage.redis_session import open_session
 from consumer.storage.dead_letters import Reason
 from consumer.storage.engine import make_engine
 from consumer.storage.history import snapshot
 from consumer.storage.invalidation import Sweeper
 from consumer.storage.positions import Positions
 from consumer.storage.postgres import PostgresLedger
+from consumer.storage.redis_session import open_session
 from consumer.storage.stored_letters import OpenLetter, find_known, find_open
 from ops.dead_letters.words import by_reason, count, explain, read_reason, visible
 from ops.usage import UsageError

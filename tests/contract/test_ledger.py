@@ -17,6 +17,7 @@ from consumer.storage.engine import make_engine
 from consumer.storage.ledger import Ledger, StoredCustomer, Transaction
 from consumer.storage.positions import Position, Positions
 from consumer.storage.postgres import PostgresLedger
+from consumer.storage.stored_letters import Failure
 from schemas.settings import DatabaseSettings
 from support.polling import eventually
 from support.twins.ledger import MemoryLedger
@@ -301,6 +302,21 @@ def test_a_failure_has_one_open_letter_until_it_is_resolved(connect: Open) -> No
         transaction.resolve_letters(["evt_1", "evt_2"])
         transaction.write_letters([letter("evt_1")])
         assert transaction.count_recent().letters == 4
+
+
+def test_a_replay_closes_letters_or_counts_its_failure(connect: Open) -> None:
+    """Only open ones; a failed replay does not make a letter recent again."""
+    ledger = connect()
+    failed = [Failure(number, Reason.DATA, "again") for number in (1, 2, 99)]
+    with ledger.transaction() as transaction:
+        transaction.write_letters([letter("evt_1")])
+        transaction.write_letters([letter("evt_2")])
+        assert transaction.note_failures(failed) == {1, 2}
+    with ledger.transaction() as transaction:
+        transaction.close_letters([1, 99])
+        assert transaction.note_failures(failed) == {2}
+        transaction.close_letters([])
+        assert transaction.note_failures([]) == set()
 
 
 def test_what_strangers_send_is_not_counted(connect: Open) -> None:

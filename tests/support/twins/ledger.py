@@ -10,6 +10,7 @@ from consumer.errors import Halt, Reject
 from consumer.storage.dead_letters import OURS, DeadLetter, Recent, storable
 from consumer.storage.ledger import RecordedEvent, Row, StoredCustomer, StoredSubscription
 from consumer.storage.positions import Position
+from consumer.storage.stored_letters import Failure
 from schemas.plans import Plans
 from support.twins.rows import Database, Session
 
@@ -260,6 +261,39 @@ class MemoryTransaction:
         for number, row in list(session.scan("dead_letters")):
             if row["event_id"] in event_ids and row["resolved_at"] is None:
                 session.put("dead_letters", number, {**row, "resolved_at": session.heard})
+
+    def close_letters(self, ids: Sequence[int]) -> None:
+        """Close these dead letters; one that is closed stays as it is."""
+        if not ids:
+            return
+        session = self._begin("close_letters")
+        for number, row in self._open_letters(session, ids):
+            session.put("dead_letters", number, {**row, "resolved_at": session.heard})
+
+    def note_failures(self, failures: Sequence[Failure]) -> set[int]:
+        """Count a failed replay of these open dead letters; return the ids that were open."""
+        if not failures:
+            return set()
+        session = self._begin("note_failures")
+        why = {failure.dead_letter_id: failure for failure in failures}
+        found = self._open_letters(session, why)
+        for number, row in found:
+            again = {
+                "attempts": row["attempts"] + 1,
+                "reason": why[number].reason.value,
+                "error": storable(why[number].error),
+                "replayed_at": session.heard,
+            }
+            session.put("dead_letters", number, {**row, **again})
+        return {number for number, _ in found}
+
+    def _open_letters(self, session: Session, ids: Iterable[int]) -> list[tuple[int, Row]]:
+        """Lock dead letters, and return those that are open by then."""
+        for number in sorted(ids):
+            if session.get("dead_letters", number) is not None:
+                session.lock("dead_letters", number)
+        found = [(number, session.get("dead_letters", number)) for number in sorted(ids)]
+        return [(number, row) for number, row in found if row and row["resolved_at"] is None]
 
     def count_recent(self) -> Recent:
         """Read how many dead letters point at a fault of ours; restarts do not reset it."""
