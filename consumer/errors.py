@@ -44,15 +44,14 @@ class Halt(Exception):  # noqa: N818 - same
     """Going on would do harm: leave with a sentence that says what to do."""
 
 
-_CONTENTION = {
-    "40001": Cause.CONTENTION,
-    "40P01": Cause.CONTENTION,
-    "55P03": Cause.BLOCKED,
-}
+_BLOCKED = "55P03"
 # 25P03 and 25P04 end the session of a process that was stopped in its transaction: it goes on.
 _AWAY = frozenset({"25006", "25P03", "25P04", "0A000", "57014"})
+# Class 40: PostgreSQL rolled the transaction back, or says that it is in doubt.
+_CONTENTION_CLASSES = frozenset({"40", "72"})
 _AWAY_CLASSES = frozenset({"08", "28", "3D", "53", "57", "58", "XX"})
-_DATA_CLASSES = frozenset({"22", "23"})
+# Class 54: too large or too deep for a limit; halting would let one event stop the topic.
+_DATA_CLASSES = frozenset({"22", "23", "54"})
 
 
 def verdict_of(error: DBAPIError | psycopg.Error) -> Retry | Reject | Halt:
@@ -68,8 +67,8 @@ def verdict_of(error: DBAPIError | psycopg.Error) -> Retry | Reject | Halt:
             return Retry(Cause.AWAY, detail)
         # psycopg itself refused a value before it was sent, such as a NUL in a text.
         return Reject(detail)
-    if state in _CONTENTION:
-        return Retry(_CONTENTION[state], detail)
+    if state == _BLOCKED or state[:2] in _CONTENTION_CLASSES:
+        return Retry(Cause.BLOCKED if state == _BLOCKED else Cause.CONTENTION, detail)
     if state in _AWAY or state[:2] in _AWAY_CLASSES:
         return Retry(Cause.AWAY, detail)
     if state[:2] in _DATA_CLASSES:

@@ -8,26 +8,84 @@ from psycopg import errors
 from consumer.errors import Cause, Halt, Reject, Retry, is_gap, verdict_of, verdict_of_kafka
 
 CASES = [
-    ("22001", Reject, None),
-    ("23505", Reject, None),
-    ("40001", Retry, Cause.CONTENTION),
-    ("40P01", Retry, Cause.CONTENTION),
-    ("55P03", Retry, Cause.BLOCKED),
-    ("08006", Retry, Cause.AWAY),
-    ("25006", Retry, Cause.AWAY),
-    ("25P03", Retry, Cause.AWAY),
-    ("25P04", Retry, Cause.AWAY),
-    ("28P01", Retry, Cause.AWAY),
-    ("53100", Retry, Cause.AWAY),
-    ("53300", Retry, Cause.AWAY),
-    ("57014", Retry, Cause.AWAY),
-    ("57P01", Retry, Cause.AWAY),
-    ("57P03", Retry, Cause.AWAY),
-    ("42P01", Halt, None),
-    ("42501", Halt, None),
-    ("42703", Halt, None),
-    ("0LXXX", Halt, None),
+    # What section "What can go wrong with a batch" of the design names.
+    ("22001", Reject, None, "a value too long: the data's fault"),
+    ("22P05", Reject, None, "a character that the encoding lacks: the same"),
+    ("23505", Reject, None, "a constraint says no to a row: the same"),
+    ("23514", Reject, None, "a check of the operator's own: the same"),
+    ("40001", Retry, Cause.CONTENTION, "another transaction went first"),
+    ("40P01", Retry, Cause.CONTENTION, "a deadlock had to have a victim"),
+    ("55P03", Retry, Cause.BLOCKED, "somebody holds a row for longer than we wait"),
+    ("08000", Retry, Cause.AWAY, "no connection"),
+    ("08006", Retry, Cause.AWAY, "the connection failed: a COMMIT may be in doubt"),
+    ("08007", Retry, Cause.AWAY, "the server says itself that it is in doubt"),
+    ("08P01", Retry, Cause.AWAY, "a pool that has no connection left says it so"),
+    ("53000", Retry, Cause.AWAY, "short of something"),
+    ("53100", Retry, Cause.AWAY, "disk full"),
+    ("53200", Retry, Cause.AWAY, "out of memory"),
+    ("53300", Retry, Cause.AWAY, "too many connections"),
+    ("53400", Retry, Cause.AWAY, "a limit of the configuration"),
+    ("57014", Retry, Cause.AWAY, "the statement took longer than its limit"),
+    ("57P01", Retry, Cause.AWAY, "an administrator ended us"),
+    ("57P02", Retry, Cause.AWAY, "another backend crashed"),
+    ("57P03", Retry, Cause.AWAY, "starting up, or recovering"),
+    ("57P05", Retry, Cause.AWAY, "idle for too long"),
+    ("25006", Retry, Cause.AWAY, "a standby, or an old primary: takes no writes"),
+    ("42000", Halt, None, "what we say is not understood: another schema, or no rights"),
+    ("42501", Halt, None, "no rights"),
+    ("42703", Halt, None, "no such column"),
+    ("42P01", Halt, None, "no such table"),
+    # Every further class of PostgreSQL's appendix A.
+    ("01000", Halt, None, "a warning is no error; whoever raises one means to stop us"),
+    ("02000", Halt, None, "no data: likewise"),
+    ("03000", Halt, None, "the statement is not complete: our own fault"),
+    ("09000", Halt, None, "an operator's trigger fails"),
+    ("0A000", Retry, Cause.AWAY, "a plan from before a migration: a new connection has none"),
+    ("0B000", Halt, None, "a transaction begun twice: our own fault"),
+    ("0F000", Halt, None, "large objects: we use none"),
+    ("0L000", Halt, None, "grants: we give none"),
+    ("0P000", Halt, None, "the role is not one"),
+    ("0Z000", Halt, None, "diagnostics inside an operator's function"),
+    ("10608", Halt, None, "XQuery: we use none"),
+    ("20000", Halt, None, "CASE inside an operator's function"),
+    ("21000", Halt, None, "one statement hits a row twice: our own fault"),
+    ("24000", Halt, None, "cursors: we use none"),
+    ("25000", Halt, None, "a transaction in a state it cannot be in: our own fault"),
+    ("25P02", Halt, None, "going on after an error: our own fault"),
+    ("25P03", Retry, Cause.AWAY, "stopped for too long inside a transaction"),
+    ("25P04", Retry, Cause.AWAY, "the same, by another limit"),
+    ("26000", Halt, None, "no such prepared statement: a pool that mixes connections"),
+    ("27000", Halt, None, "an operator's trigger changes the row that is being changed"),
+    ("28000", Retry, Cause.AWAY, "not let in: rights may follow while we wait"),
+    ("28P01", Retry, Cause.AWAY, "a password that is being rotated"),
+    ("2B000", Halt, None, "dropping what others need: we drop nothing"),
+    ("2D000", Halt, None, "COMMIT in a function"),
+    ("2F000", Halt, None, "SQL inside an operator's function"),
+    ("34000", Halt, None, "cursors: we use none"),
+    ("38000", Halt, None, "an operator's function outside SQL fails"),
+    ("39000", Halt, None, "likewise"),
+    ("3B000", Halt, None, "savepoints: we use none"),
+    ("3D000", Retry, Cause.AWAY, "the database is being restored under its name"),
+    ("3F000", Halt, None, "no such schema"),
+    ("40000", Retry, Cause.CONTENTION, "rolled back, whatever for"),
+    ("40002", Retry, Cause.CONTENTION, "likewise"),
+    ("40003", Retry, Cause.CONTENTION, "in doubt: the position tells on the next try"),
+    ("44000", Halt, None, "a view with check option in place of a table"),
+    ("54000", Reject, None, "too large for an index or a row: the data's fault"),
+    ("54001", Reject, None, "nested too deeply: the same"),
+    ("55000", Halt, None, "an object is not in the state that the statement needs"),
+    ("55006", Halt, None, "likewise"),
+    ("58000", Retry, Cause.AWAY, "the system below PostgreSQL fails"),
+    ("58030", Retry, Cause.AWAY, "reading or writing a file fails"),
+    ("F0000", Halt, None, "the configuration file"),
+    ("HV000", Halt, None, "a foreign table in place of ours"),
+    ("P0001", Halt, None, "an operator's trigger says no to everything"),
+    ("XX000", Retry, Cause.AWAY, "PostgreSQL's own fault: not the data's"),
+    ("XX001", Retry, Cause.AWAY, "damaged data: a fail-over mends it"),
+    ("72000", Retry, Cause.CONTENTION, "a snapshot grew too old, up to PostgreSQL 16"),
+    ("99999", Halt, None, "what nobody knows must not eat a topic"),
 ]
+"""SQLSTATE, what it means for the loop, and why."""
 
 
 class StatedError(psycopg.Error):
@@ -38,13 +96,22 @@ class StatedError(psycopg.Error):
         self.sqlstate = state
 
 
-@pytest.mark.parametrize(("state", "verdict", "cause"), CASES)
-def test_verdict_by_sqlstate(state: str, verdict: type[Exception], cause: Cause | None) -> None:
+@pytest.mark.parametrize(("state", "verdict", "cause", "why"), CASES)
+def test_verdict_by_sqlstate(
+    state: str, verdict: type[Exception], cause: Cause | None, why: str
+) -> None:
     """A SQLSTATE decides what the loop does, and no row leaks into the message."""
     found = verdict_of(StatedError(state))
-    assert type(found) is verdict
-    assert getattr(found, "cause", None) == cause
+    assert type(found) is verdict, why
+    assert getattr(found, "cause", None) == cause, why
     assert "second line" not in str(found)
+
+
+def test_every_class_that_the_driver_knows_stands_in_the_table() -> None:
+    """A class that a new PostgreSQL brings gets its verdict by thought, not by chance."""
+    states = (getattr(found, "sqlstate", None) for found in vars(errors).values())
+    known = {state[:2] for state in states if isinstance(state, str)}
+    assert known <= {case[0][:2] for case in CASES}
 
 
 def test_a_lost_connection_is_retried() -> None:
