@@ -9,7 +9,7 @@ import psycopg
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-from consumer.errors import Reject, Retry, verdict_of
+from consumer.errors import Cause, Reject, Retry, verdict_of
 from consumer.storage import (
     dead_letters,
     invalidation,
@@ -47,7 +47,7 @@ class PostgresLedger:
             yield self._connection
         except (DBAPIError, psycopg.Error) as error:
             verdict = verdict_of(error)
-            if not isinstance(verdict, Retry) or _is_broken(error):
+            if _is_broken(error) or not _is_contention(verdict):
                 self.close()
             raise verdict from error
         except UnicodeEncodeError as error:
@@ -190,6 +190,14 @@ class PostgresTransaction:
     def attach_months(self, today: date) -> None:
         """Make room for the events of the months ahead; safe to repeat."""
         partitions.attach_months(self._connection, today)
+
+
+def _is_contention(verdict: Exception) -> bool:
+    """Tell whether the connection is as good as before.
+
+    One that takes no writes, for instance, would take none for ever, whatever is put right.
+    """
+    return isinstance(verdict, Retry) and verdict.cause in {Cause.CONTENTION, Cause.BLOCKED}
 
 
 def _is_broken(error: DBAPIError | psycopg.Error) -> bool:
