@@ -12,6 +12,7 @@ from support.databases import migrated
 from support.forked import SESSION_SECONDS, Fleet
 from support.pipeline import environment
 from support.servers import Servers
+from support.topic import Topic
 
 GROUP = {
     "group.consumer.session.timeout.ms": str(SESSION_SECONDS * 1000),
@@ -58,3 +59,9 @@ def fleet(
     yield found
     for member in found.members.values():
         member.process.kill()
+
+
+@pytest.fixture
+def log(fleet: Fleet) -> Topic:
+    """Provide the deployment's topic, to be written by hand."""
+    return Topic(fleet)

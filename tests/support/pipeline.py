@@ -39,6 +39,8 @@ def environment(
     ingest, ingest_admin, keeper, keeper_admin = map(str, free_ports(4))
     return {
         "HOOKLINE_KAFKA_BOOTSTRAP": bootstrap,
+        "HOOKLINE_KAFKA_TOPIC": "stripe.events",
+        "HOOKLINE_KAFKA_GROUP": "hookline",
         "HOOKLINE_DATABASE_URL": database_url,
         "HOOKLINE_REDIS_URL": redis_url,
         "HOOKLINE_WEBHOOK_SECRETS": SECRET,
