@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from ops.embedded.stack import Stack
 from support.load import Load, check_outcome, histories, shuffled
-from support.pipeline import Pipeline, is_ready, log_of, owned, pids, recorded
+from support.pipeline import Pipeline, pids, recorded
 from support.polling import eventually
 
 pytestmark = pytest.mark.skipif(
@@ -65,45 +65,3 @@ def test_kafka_killed_under_load(deployment: Pipeline, stack: Stack) -> None:
     eventually(lambda: recorded(deployment) == len(events), 60, "catching up")
     check_outcome(deployment, known)
     assert pids(deployment) == before
-
-
-def test_postgresql_killed_under_load(deployment: Pipeline, stack: Stack) -> None:
-    """Consumers wait in their group, set nothing aside, and apply everything afterwards."""
-    deployment.start("ingest", *CONSUMERS)
-    eventually(lambda: all(owned(deployment, name) == 6 for name in CONSUMERS))
-    before = pids(deployment)
-    logs = {name: log_of(deployment, name) for name in CONSUMERS}
-    known = histories(25, "p")
-    events = shuffled(known)
-    load_ = Load(deployment, events)
-    eventually(lambda: recorded(deployment) > 50, what="the first batches")
-    stack.postgres.kill()
-    assert set(load_.wait()) == {200}
-    eventually(lambda: all(not is_ready(deployment, name) for name in CONSUMERS))
-    stack.postgres.start()
-    eventually(lambda: recorded(deployment) == len(events), 60, "catching up")
-    check_outcome(deployment, known)
-    assert deployment.query("SELECT count(*) FROM dead_letters") == [(0,)]
-    assert pids(deployment) == before
-    for name, log in logs.items():
-        assert "partitions_released" not in log_of(deployment, name)[len(log) :]
-
-
-def test_valkey_killed_under_load(deployment: Pipeline, stack: Stack) -> None:
-    """Work goes on without Redis, and with it once it is back."""
-    deployment.start("ingest", *CONSUMERS)
-    known = histories(15, "v")
-    events = shuffled(known, copies=2)
-    half = len(events) // 2
-    assert set(deployment.post_all(events[:half])) == {200}
-    stack.valkey.kill()
-    assert set(deployment.post_all(events[half:])) == {200}
-    eventually(lambda: recorded(deployment) == len(events) // 2, 60, "applying without Redis")
-    check_outcome(deployment, known)
-    breaker = "hookline_redis_unknown_total"
-    assert any(breaker + "{" in deployment.metrics(n) for n in CONSUMERS)
-    stack.valkey.start()
-    more = histories(4, "w")
-    assert set(deployment.post_all(shuffled(more))) == {200}
-    eventually(lambda: recorded(deployment) == len(events) // 2 + sum(len(m.events) for m in more))
-    check_outcome(deployment, [*known, *more])

@@ -1,0 +1,54 @@
+"""A topic that is not the one whose positions are stored: stop, and say so."""
+
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from schemas.topics import PARTITIONS, topic_config
+from support.forked import Fleet
+from support.load import histories, shuffled
+from support.pipeline import Pipeline, counted, owned, pids
+from support.polling import eventually
+from support.rest import check_at_rest
+from support.topic import Topic
+
+CONSUMERS = ("consumer-1", "consumer-2")
+
+
+def test_21b_topic_deleted_and_made_again(fleet: Fleet, log: Topic) -> None:
+    """Each partition stops and says why; nothing of the new topic is applied unasked."""
+    fleet.start(*CONSUMERS)
+    before = pids(fleet)
+    known = histories(30, "21b")
+    log.send(shuffled(known))
+    check_at_rest(fleet, known)
+    make_again(fleet.variables["HOOKLINE_KAFKA_BOOTSTRAP"], log.name)
+    log.send(shuffled(histories(30, "21b again")))
+    eventually(
+        lambda: (
+            sum(owned(fleet, name) for name in CONSUMERS) == PARTITIONS
+            and sum(stopped(fleet, name) for name in CONSUMERS) == PARTITIONS
+        ),
+        60,
+        "stopping all partitions",
+    )
+    for name in CONSUMERS:
+        status, document = fleet.readiness(name)
+        assert status == 503
+        assert "the topic was deleted and made again" in document["checks"]["kafka"]
+    events = sum(len(history.events) for history in known)
+    assert fleet.query("SELECT count(*) FROM webhook_events") == [(events,)]
+    assert fleet.query("SELECT count(*) FROM dead_letters") == [(0,)]
+    assert pids(fleet) == before
+
+
+def stopped(pipeline: Pipeline, name: str) -> float:
+    """Return how many partitions a consumer has stopped."""
+    return counted(pipeline.metrics(name), "hookline_consumer_stopped_partitions")[""]
+
+
+def make_again(bootstrap: str, name: str) -> None:
+    """Delete a topic and make another one of that name."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.delete_topics([name])[name].result()
+    eventually(lambda: name not in admin.list_topics(timeout=10).topics, what="the deletion")
+    admin.create_topics([NewTopic(name, PARTITIONS, 1, config=topic_config(1))])[name].result()
