@@ -1,21 +1,28 @@
 """A batch on real PostgreSQL and Redis: verdicts, splitting, positions, dedup, halting."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
 import redis
+from pydantic import SecretStr
 from sqlalchemy import text
 
 import consumer.decode
 from consumer.billing.handlers import read_event
 from consumer.errors import Cause, Halt, Retry
+from consumer.failpoints import pass_by
+from consumer.storage.engine import make_engine
 from consumer.storage.positions import Position
+from consumer.storage.postgres import PostgresLedger
 from schemas.redis_keys import mark_key
+from schemas.settings import DatabaseSettings
 from schemas.stripe_event import StripeEvent
 from support.bench import START, Bench, records
+from support.proxy import Proxy
 from support.stripe import DAY, Json, event, invoice, subscription
 
 
@@ -129,10 +136,7 @@ def test_one_event_that_makes_our_code_raise_stops_nobody(
 
 def test_data_that_postgresql_refuses_is_found_and_set_aside(bench: Bench) -> None:
     """The batch is split; the culprit alone is set aside, everything else stands once."""
-    with bench.engine.begin() as connection:
-        connection.execute(
-            text("ALTER TABLE subscriptions ADD CHECK (subscription_id <> 'sub_bad')")
-        )
+    refuse_bad_subscription(bench)
     documents = [start_of(1), start_of(2), start_of(3), start_of(3, id="sub_bad"), start_of(4)]
     documents[3]["id"] = "evt_bad"
     moved = bench.apply(documents)
@@ -146,6 +150,109 @@ def test_data_that_postgresql_refuses_is_found_and_set_aside(bench: Bench) -> No
     }
     assert bench.query("SELECT event_id, reason FROM dead_letters") == [("evt_bad", "data")]
     assert bench.query("SELECT count(*) FROM billing_audit") == [(4,)]
+
+
+def refuse_bad_subscription(bench: Bench) -> None:
+    """Let PostgreSQL refuse one subscription."""
+    with bench.engine.begin() as connection:
+        connection.execute(
+            text("ALTER TABLE subscriptions ADD CHECK (subscription_id <> 'sub_bad')")
+        )
+
+
+SPLIT = (
+    start_of(1),
+    start_of(2),
+    start_of(3),
+    start_of(3, id="sub_bad") | {"id": "evt_bad"},
+    start_of(4),
+)
+"""Of four customers' events one is refused, so that there are parts by customer and by event."""
+
+
+def test_positions_move_with_the_last_part_only(bench: Bench) -> None:
+    """While a batch is split, Kafka would offer all of it again."""
+    refuse_bad_subscription(bench)
+    both = "SELECT next_offset, (SELECT count(*) FROM webhook_events) FROM consumer_positions"
+    stood: list[tuple[int, int]] = []
+
+    def note(place: str) -> None:
+        if place == "after_commit":
+            stood.extend(bench.query(both))
+
+    bench.batch._reach = note  # noqa: SLF001 - as the composition root would pass it
+    bench.apply(list(SPLIT))
+    # Customers 1, 2, the good event of 3, customer 4, then the whole with the culprit set aside.
+    assert stood == [(0, 1), (0, 2), (0, 3), (0, 4), (5, 5)]
+
+
+class Died(BaseException):
+    """What a kill is, seen from inside: nothing after it runs."""
+
+
+@pytest.mark.parametrize("turn", [1, 3, 5])
+@pytest.mark.parametrize(
+    "place", ["after_lock", "after_fold", "before_commit", "after_commit", "before_redis_post"]
+)
+def test_a_split_batch_that_dies_applies_nothing_twice(bench: Bench, place: str, turn: int) -> None:
+    """Whatever part it dies in, the records offered again come to the same end."""
+    refuse_bad_subscription(bench)
+    reached: list[str] = []
+
+    def die(at: str) -> None:
+        reached.append(at)
+        if at == place and reached.count(at) == turn:
+            raise Died
+
+    bench.batch._reach = die  # noqa: SLF001 - as the composition root would pass it
+    with suppress(Died):
+        bench.apply(list(SPLIT))
+    bench.batch._reach = pass_by  # noqa: SLF001 - same
+    [(position,)] = bench.query("SELECT next_offset FROM consumer_positions")
+    assert position in {0, 5}
+    if position == 0:
+        assert bench.apply(list(SPLIT))[0].next_offset == 5
+    assert {id_: outcome for id_, (outcome, _) in bench.outcomes().items()} == {
+        "evt_1": "applied",
+        "evt_2": "applied",
+        "evt_3": "applied",
+        "evt_4": "applied",
+        "evt_bad": "failed",
+    }
+    letters = bench.query("SELECT event_id, reason, attempts, resolved_at FROM dead_letters")
+    assert letters == [("evt_bad", "data", 1, None)]
+    audit = bench.query("SELECT event_id, count(*) FROM billing_audit GROUP BY 1 ORDER BY 1")
+    assert audit == [("evt_1", 1), ("evt_2", 1), ("evt_3", 1), ("evt_4", 1)]
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["never arrived", "committed"])
+def test_22_commit_whose_answer_is_lost(bench: Bench, answered: bool) -> None:  # noqa: FBT001 - a parameter
+    """Nobody knows how it ended but the position: loaded again, it tells where to go on."""
+    port = int(str(psycopg.conninfo.conninfo_to_dict(bench.url)["port"]))
+    with Proxy(port) as proxy:
+        url = SecretStr(bench.url.replace(f":{port}/", f":{proxy.port}/"))
+        led = PostgresLedger(make_engine(DatabaseSettings(database_url=url), "test"))
+        bench.batch._ledger = led  # noqa: SLF001 - as the composition root would pass it
+        moved = bench.apply([start_of(1)])
+        proxy.cut_at(b"COMMIT", answered=answered)
+        with pytest.raises(Retry) as caught:
+            bench.apply([start_of(2), start_of(3)], moved)
+        assert caught.value.cause is Cause.AWAY
+        assert proxy.cuts == 1
+        led.close()
+        with led.transaction() as transaction:
+            stored = bench.positions.load(transaction, [0])
+        assert stored[0].next_offset == (3 if answered else 1)
+        log = [start_of(1), start_of(2), start_of(3), start_of(4)]
+        bench.apply(log[stored[0].next_offset :], stored)
+        led.close()
+    assert bench.query("SELECT next_offset FROM consumer_positions") == [(4,)]
+    assert bench.query("SELECT event_id FROM billing_audit ORDER BY audit_id") == [
+        ("evt_1",),
+        ("evt_2",),
+        ("evt_3",),
+        ("evt_4",),
+    ]
 
 
 def test_an_event_whose_row_is_refused_has_a_dead_letter_alone(bench: Bench) -> None:
