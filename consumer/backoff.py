@@ -14,6 +14,7 @@ class Backoff:
         self._clock = clock
         self._failures = 0
         self._not_before = 0.0
+        self._cannot_write = False
         self.problem: str | None = None
         """What failed last, until it works again."""
 
@@ -22,18 +23,29 @@ class Backoff:
         """Tell whether it is time for another try."""
         return self._clock() >= self._not_before
 
-    def failed(self, problem: str | None = None) -> None:
-        """Begin the next pause; `problem` where this server is what failed."""
+    def failed(self, problem: str | None = None, *, writing: bool = False) -> None:
+        """Begin the next pause; `problem` where this server is what failed.
+
+        Where it was `writing` that failed, only a write that works ends the matter: a database
+        that is read-only or full can still be read.
+        """
         pause = min(LEAST_SECONDS * 2**self._failures, MOST_SECONDS)
         self._not_before = self._clock() + pause * random.uniform(0.5, 1)  # noqa: S311 - jitter
         self._failures = min(self._failures + 1, 20)
         self.problem = problem
+        self._cannot_write |= writing
 
     def hurry(self) -> None:
         """End the pause, as there is new work."""
         self._not_before = 0.0
 
+    def read(self) -> None:
+        """Forget all failures but those of writing."""
+        if not self._cannot_write:
+            self.worked()
+
     def worked(self) -> None:
         """Forget all failures."""
+        self._cannot_write = False
         self._failures = 0
         self.problem = None

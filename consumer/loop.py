@@ -211,15 +211,15 @@ class Loop:
                 self._assignment.move(moved)
                 self._backoff.worked()
         except Retry as retry:
-            self._fall_back(retry)
+            self._fall_back(retry, writing=True)
 
-    def _fall_back(self, retry: Retry) -> None:
+    def _fall_back(self, retry: Retry, *, writing: bool = False) -> None:
         """Send all active partitions back to waiting, and try again later."""
         active = self._assignment.active
         log.warning("paused", cause=retry.cause, why=str(retry), partitions=sorted(active))
         self._pause(active)
         self._ledger.close()
-        self._backoff.failed(str(retry))
+        self._backoff.failed(str(retry), writing=writing and retry.cause is Cause.AWAY)
 
     # --- waiting -> active
 
@@ -244,7 +244,7 @@ class Loop:
             self._errors.note(error.args[0])
             self._backoff.failed()
         else:
-            self._backoff.worked()
+            self._backoff.read()
         self._count_partitions()
 
     def _place(self, start: Start) -> None:
@@ -298,6 +298,8 @@ class Loop:
         for partition in numbers:
             self._lag.forget(partition)
             self._progress.forget(partition)
+        # What could not be written may be another's to write now.
+        self._backoff.worked()
         self._count_partitions()
         log.info("partitions_released", partitions=numbers)
 

@@ -397,7 +397,7 @@ def test_24_read_only_database(fleet: Fleet, log: Topic) -> None:
         admin.execute(alter)
         admin.execute(TERMINATE)
         log.send(events[len(events) // 2 :])
-        eventually(lambda: not all(is_ready(fleet, name) for name in CONSUMERS), 60)
+        eventually(lambda: not any(is_ready(fleet, name) for name in CONSUMERS), 60)
         eventually(lambda: "read-only" in says_why(fleet), what="saying why")
         admin.execute(database_setting(fleet, "RESET default_transaction_read_only"))
         check_at_rest(fleet, known)
@@ -447,7 +447,7 @@ def test_24_disk_full(fleet: Fleet, log: Topic) -> None:
     with members_stay(fleet), administer(fleet) as admin:
         admin.execute(DISK_FULL)
         log.send(events[len(events) // 2 :])
-        eventually(lambda: not all(is_ready(fleet, name) for name in CONSUMERS), 60)
+        eventually(lambda: not any(is_ready(fleet, name) for name in CONSUMERS), 60)
         eventually(lambda: "No space left" in says_why(fleet), what="saying why")
         admin.execute("DROP FUNCTION disk_full CASCADE")
         check_at_rest(fleet, known)

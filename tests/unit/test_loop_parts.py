@@ -106,6 +106,23 @@ def test_backoff_doubles_to_ten_seconds_and_forgets() -> None:
     assert backoff.is_over
 
 
+def test_reading_does_not_end_what_writing_began() -> None:
+    """A read-only database gives positions and refuses batches: readiness must not flap."""
+    backoff = Backoff(Clock())
+
+    def after(step: Callable[[], None]) -> str | None:
+        step()
+        return backoff.problem
+
+    backoff.failed("positions not loaded")
+    assert after(backoff.read) is None
+    backoff.failed("read-only", writing=True)
+    assert after(backoff.read) == "read-only"
+    assert after(backoff.worked) is None
+    backoff.failed("again")
+    assert after(backoff.read) is None
+
+
 class TestProgress:
     """Readiness fails for what stands still."""
 
