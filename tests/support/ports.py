@@ -5,8 +5,10 @@ import os
 
 from ops.embedded.ports import is_free
 
-# Below those that the system gives to connections, which come and go by the thousand here.
-_numbers = itertools.cycle(range(20_000 + os.getpid() % 10_000, 32_000))
+# Below those that the system gives to connections, which come and go by the thousand here; two
+# runs at a time, whose pids are neighbours, begin far from each other.
+_first = os.getpid() * 4_999
+_numbers = (20_000 + number % 12_000 for number in itertools.count(_first))
 
 
 def steady_port() -> int:
