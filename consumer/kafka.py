@@ -1,6 +1,7 @@
 """The consumer's client: its settings by name, and what a message or error of it means to us."""
 
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 
 REQUEST_SECONDS = 5.0
 LAG_SECONDS = 1.0
+LEAVE_SECONDS = 5.0
 PREFETCH_KIB = 32 * 1024
 """Bounds memory: records fetched ahead of the batch, over all partitions."""
 
@@ -65,7 +67,23 @@ def consumer_config(settings: ConsumerSettings) -> dict[str, Any]:
 def connect(settings: ConsumerSettings, on_commit: OnCommit, on_error: OnError) -> Consumer:
     """Make a member of the group; it is one only once it subscribes. Callbacks run in consume()."""
     callbacks = {"on_commit": on_commit, "error_cb": on_error}
-    return Consumer(consumer_config(settings) | callbacks)
+    return Member(consumer_config(settings) | callbacks)
+
+
+class Member(Consumer):
+    """A member that does not wait for ever for its leave.
+
+    A client that the brokers put out of the group while it leaves may never return from
+    `close`. All that matters is committed by then, so the process ends instead.
+    """
+
+    def close(self) -> None:
+        """Leave the group; blocks for at most five seconds. The callbacks run meanwhile."""
+        leaving = threading.Thread(target=super().close, name="leave", daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_SECONDS)
+        if leaving.is_alive():
+            log.warning("group_not_left", seconds=LEAVE_SECONDS)
 
 
 def to_record(message: Message) -> Record:
