@@ -267,7 +267,8 @@ def doctor(
         int, typer.Option(min=0, help="How many of the last applied records to read in Kafka.")
     ] = 10_000,
     wait: Annotated[
-        float, typer.Option(min=0, help="Seconds to wait until everything is at rest.")
+        float,
+        typer.Option(min=0, help="Seconds to wait for rest; 0 looks once, and finds no fault."),
     ] = 35,
     admin: Annotated[
         list[str] | None,

@@ -94,7 +94,8 @@ def check_rest(subject: Subject) -> Looking:
     """All is applied, no invalidation row is older than a second, no lock is left.
 
     Polls until that is so. At the deadline, what was there at every look is a finding; where
-    everything moved on, events kept coming, and nothing can be said.
+    everything moved on, events kept coming, and nothing can be said. Without any time to wait
+    there is one look, which cannot tell what stands still from what is at work.
     """
     log = require_log(subject)
     deadline = time.monotonic() + subject.rest_seconds
@@ -108,6 +109,8 @@ def check_rest(subject: Subject) -> Looking:
         if time.monotonic() > deadline:
             break
         time.sleep(LOOK_SECONDS)
+    if not subject.rest_seconds:
+        raise NotChecked("not at rest now, and there was no time to see what stands still")
     if not lasting:
         raise NotChecked(
             f"events kept coming for {subject.rest_seconds:.0f} s; nothing stood still meanwhile"

@@ -46,6 +46,8 @@ def test_under_traffic_nothing_is_found(pipeline: Pipeline) -> None:
             assert found.returncode == 0, found.stdout + found.stderr
             states = {one["id"]: one["state"] for one in json.loads(found.stdout)["invariants"]}
             assert {states[id_] for id_ in ("I1", "I2", "I3", "I5", "I7", "I10")} == {"holds"}
+            # One look: whether it met a moment of rest is chance.
+            assert states["I6"] in {"holds", "not checked"}
             assert {states[id_] for id_ in ("I4", "I8", "I9", "I11")} == {"not checked"}
     finally:
         over.set()
