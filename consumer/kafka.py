@@ -10,7 +10,6 @@ from typing import Any
 import structlog
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Message,
@@ -26,6 +25,7 @@ from schemas.envelope import Headers
 from schemas.settings import ConsumerSettings, GroupSettings
 
 log = structlog.get_logger()
+_KAFKA_LOG = logging.getLogger("kafka")
 
 REQUEST_SECONDS = 5.0
 LAG_SECONDS = 1.0
@@ -43,7 +43,7 @@ def consumer_config(settings: ConsumerSettings) -> dict[str, Any]:
     """Return librdkafka's settings for a member of the group."""
     config: dict[str, Any] = settings.kafka_access() | {
         "client.id": "hookline-consumer",
-        "logger": logging.getLogger("kafka"),
+        "logger": _KAFKA_LOG,
         "group.id": settings.kafka_group,
         "group.protocol": settings.kafka_group_protocol,
         "enable.auto.commit": False,
@@ -146,7 +146,8 @@ class Cluster:
     """Questions to the brokers beside the stream of records; each blocks for at most 5 seconds."""
 
     def __init__(self, settings: GroupSettings) -> None:
-        self._admin = AdminClient(settings.kafka_access(), logger=logging.getLogger("kafka"))
+        self._access = settings.kafka_access()
+        self._admin = AdminClient(self._access, logger=_KAFKA_LOG)
         self._topic = settings.kafka_topic
         self._group = settings.kafka_group
 
@@ -180,12 +181,19 @@ class Cluster:
         return ends
 
     def committed(self, partitions: Iterable[int]) -> dict[int, int]:
-        """Return the group's committed offsets, where there are any; raises Retry or Halt."""
+        """Return the group's committed offsets, where there are any; raises Retry or Halt.
+
+        Asked by a consumer that never subscribes, so it joins no group: the admin client's own
+        call ends the process by SIGSEGV where the coordinator is moving (librdkafka #5040).
+        """
         asked = [TopicPartition(self._topic, partition) for partition in partitions]
-        futures = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(self._group, asked)], request_timeout=REQUEST_SECONDS
-        )
-        found = _answer(futures[self._group]).topic_partitions
+        client = Consumer(self._access | {"group.id": self._group}, logger=_KAFKA_LOG)
+        try:
+            found = client.committed(asked, timeout=REQUEST_SECONDS)
+        except KafkaException as error:
+            raise verdict_of_kafka(error.args[0]) from error
+        finally:
+            client.close()
         return {entry.partition: entry.offset for entry in found if entry.offset >= 0}
 
     def _describe(self) -> Any:
