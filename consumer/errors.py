@@ -103,8 +103,8 @@ _GAP = frozenset(
 )
 
 
-def verdict_of_kafka(error: KafkaError) -> Retry | Halt:
-    """Sort an error of Kafka or of its client; never raises.
+def verdict_of_kafka(error: KafkaError, kafka: str = "Kafka") -> Retry | Halt:
+    """Sort an error of Kafka or of its client; never raises. `kafka` may name the brokers.
 
     Halt for what no waiting mends: rights, a broker too old, a name that two processes bear, a
     client that gave up. All else is Retry, a wrong password too: it may be put right while we wait.
@@ -127,7 +127,7 @@ def verdict_of_kafka(error: KafkaError) -> Retry | Halt:
             f"Kafka's client gave up: {detail}; start the process again (a static member that "
             "was killed: once its session has timed out)"
         )
-    return Retry(Cause.KAFKA, f"Kafka: {detail}")
+    return Retry(Cause.KAFKA, f"{kafka}: {detail}")
 
 
 NOT_REACHABLE = frozenset(

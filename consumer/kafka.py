@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Any
@@ -150,6 +150,7 @@ class Cluster:
         self._admin = AdminClient(self._access, logger=_KAFKA_LOG)
         self._topic = settings.kafka_topic
         self._group = settings.kafka_group
+        self._brokers = f"Kafka at {settings.kafka_bootstrap}"
 
     def topic_id(self) -> str:
         """Return the id of the topic, another one each time it is made; raises Retry or Halt."""
@@ -164,7 +165,7 @@ class Cluster:
         asked = list(partitions)
         lows = self._ask_offsets(asked, OffsetSpec.earliest(), REQUEST_SECONDS)  # type: ignore[no-untyped-call]
         highs = self._ask_offsets(asked, OffsetSpec.latest(), REQUEST_SECONDS)  # type: ignore[no-untyped-call]
-        return {p: (_answer(lows[p]).offset, _answer(highs[p]).offset) for p in asked}
+        return {p: (self._answer(lows[p]).offset, self._answer(highs[p]).offset) for p in asked}
 
     def log_ends(self, partitions: Iterable[int]) -> dict[int, int]:
         """Return the offsets after the last records, as far as the brokers answer in a second."""
@@ -181,26 +182,17 @@ class Cluster:
         return ends
 
     def committed(self, partitions: Iterable[int]) -> dict[int, int]:
-        """Return the group's committed offsets, where there are any; raises Retry or Halt.
-
-        Asked by a consumer that never subscribes, so it joins no group: the admin client's own
-        call ends the process by SIGSEGV where the coordinator is moving (librdkafka #5040).
-        """
-        asked = [TopicPartition(self._topic, partition) for partition in partitions]
-        client = Consumer(self._access | {"group.id": self._group}, logger=_KAFKA_LOG)
+        """Return the group's committed offsets, where there are any; raises Retry or Halt."""
         try:
-            found = client.committed(asked, timeout=REQUEST_SECONDS)
+            return committed_offsets(self._access, self._group, self._topic, partitions)
         except KafkaException as error:
-            raise verdict_of_kafka(error.args[0]) from error
-        finally:
-            client.close()
-        return {entry.partition: entry.offset for entry in found if entry.offset >= 0}
+            raise verdict_of_kafka(error.args[0], self._brokers) from error
 
     def _describe(self) -> Any:
         futures = self._admin.describe_topics(
             TopicCollection([self._topic]), request_timeout=REQUEST_SECONDS
         )
-        return _answer(futures[self._topic])
+        return self._answer(futures[self._topic])
 
     def _ask_offsets(
         self, partitions: Iterable[int], spec: OffsetSpec, seconds: float
@@ -209,9 +201,25 @@ class Cluster:
         futures = self._admin.list_offsets(asked, request_timeout=seconds) if asked else {}
         return {entry.partition: future for entry, future in futures.items()}
 
+    def _answer(self, future: Future[Any]) -> Any:
+        try:
+            return future.result()
+        except KafkaException as error:
+            raise verdict_of_kafka(error.args[0], self._brokers) from error
 
-def _answer(future: Future[Any]) -> Any:
+
+def committed_offsets(
+    access: Mapping[str, Any], group: str, topic: str, partitions: Iterable[int]
+) -> dict[int, int]:
+    """Return a group's committed offsets, where there are any; blocks, raises KafkaException.
+
+    Asked by a consumer that never subscribes, so it joins no group: the admin client's own call
+    ends the process by SIGSEGV where the coordinator is moving (librdkafka #5040).
+    """
+    client = Consumer({**access, "group.id": group}, logger=_KAFKA_LOG)
     try:
-        return future.result()
-    except KafkaException as error:
-        raise verdict_of_kafka(error.args[0]) from error
+        asked = [TopicPartition(topic, partition) for partition in partitions]
+        found = client.committed(asked, timeout=REQUEST_SECONDS)
+    finally:
+        client.close()
+    return {entry.partition: entry.offset for entry in found if entry.offset >= 0}

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     TopicCollection,
@@ -16,7 +15,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from consumer.kafka import to_record
+from consumer.kafka import committed_offsets, to_record
 from consumer.records import Record
 
 T = TypeVar("T")
@@ -44,9 +43,9 @@ class EventLog:
     """One topic; joins no group and commits nothing. Every method blocks, and raises AwayError."""
 
     def __init__(self, access: Mapping[str, Any], topic: str) -> None:
-        self._access = {**access, "logger": logging.getLogger("kafka")}
+        self._access = access
         self._bootstrap = access["bootstrap.servers"]
-        self._admin = AdminClient(dict(self._access))
+        self._admin = AdminClient(dict(access), logger=logging.getLogger("kafka"))
         self._reader: Consumer | None = None
         self.topic = topic
 
@@ -63,18 +62,11 @@ class EventLog:
 
     def committed(self, group: str) -> dict[int, int]:
         """Return a group's committed offsets; a partition without one is absent."""
-        places = [TopicPartition(self.topic, entry.id) for entry in self._describe().partitions]
-        asked = [ConsumerGroupTopicPartitions(group, places)]
-        futures = self._ask(
-            lambda: self._admin.list_consumer_group_offsets(asked, request_timeout=REQUEST_SECONDS)
-        )
+        partitions = [entry.id for entry in self._describe().partitions]
         try:
-            found = futures[group].result().topic_partitions
+            return committed_offsets(self._access, group, self.topic, partitions)
         except KafkaException as error:
-            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return {}
             raise self._away(error) from error
-        return {place.partition: place.offset for place in found if place.offset >= 0}
 
     def read(self, partition: int, first: int, end: int) -> Iterator[Record]:
         """Yield the records from one offset to before another, as far as the log holds them."""
@@ -112,7 +104,7 @@ class EventLog:
     def _open(self) -> Consumer:
         if self._reader is None:
             self._reader = Consumer(
-                self._access
+                dict(self._access)
                 | {
                     "group.id": "hookline-doctor",
                     "enable.auto.commit": False,
@@ -121,7 +113,8 @@ class EventLog:
                     "queued.max.messages.kbytes": PREFETCH_KIB,
                     # A request that waits at one partition's end holds up the next partition.
                     "fetch.wait.max.ms": 10,
-                }
+                },
+                logger=logging.getLogger("kafka"),
             )
         return self._reader
 

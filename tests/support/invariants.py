@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, TopicPartition
 from pydantic import SecretStr
 from redis import Redis
 from sqlalchemy import Engine
 
+from consumer.kafka import committed_offsets
 from consumer.storage.engine import make_engine
 from ops.invariants.checker import check
 from ops.invariants.event_log import EventLog
@@ -95,11 +95,9 @@ def log_ends(pipeline: Pipeline) -> dict[int, tuple[int, int]]:
 
 def committed(pipeline: Pipeline) -> dict[int, int]:
     """Return what the group has committed to Kafka; a partition without any is absent."""
-    admin = AdminClient({"bootstrap.servers": pipeline.variables["HOOKLINE_KAFKA_BOOTSTRAP"]})
-    group = pipeline.variables["HOOKLINE_KAFKA_GROUP"]
-    asked = [ConsumerGroupTopicPartitions(group)]
-    found = admin.list_consumer_group_offsets(asked, request_timeout=10)[group].result()
-    return {p.partition: p.offset for p in found.topic_partitions if p.offset >= 0}
+    access = {"bootstrap.servers": pipeline.variables["HOOKLINE_KAFKA_BOOTSTRAP"]}
+    group, topic = (pipeline.variables[f"HOOKLINE_KAFKA_{name}"] for name in ("GROUP", "TOPIC"))
+    return committed_offsets(access, group, topic, log_ends(pipeline))
 
 
 def positions(pipeline: Pipeline) -> dict[int, int]:
