@@ -44,10 +44,18 @@ class FromKafka:
     def settle(
         self, transaction: Transaction, pass_: Pass, records: Sequence[Record], scope: Scope
     ) -> None:
-        """Set aside what failed, and move the positions past the records."""
+        """Set aside what failed, and move the positions past the records.
+
+        Of a split batch only the last pass does so: it meets every record again, and would count
+        the failures of the others twice.
+        """
+        if not scope.move_positions:
+            pass_.letters.clear()
+            pass_.moved = pass_.stored
+            return
         check_our_faults(transaction, pass_.letters, len(pass_.fresh))
         transaction.write_letters(pass_.letters)
-        pass_.moved = move_past(pass_.stored, records) if scope.move_positions else pass_.stored
+        pass_.moved = move_past(pass_.stored, records)
         self._positions.move(transaction, pass_.stored, pass_.moved)
 
 

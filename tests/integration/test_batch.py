@@ -152,6 +152,21 @@ def test_data_that_postgresql_refuses_is_found_and_set_aside(bench: Bench) -> No
     assert bench.query("SELECT count(*) FROM billing_audit") == [(4,)]
 
 
+def test_a_failure_in_a_split_batch_counts_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parts and the last pass meet it; its attempts and the halt rule see it once."""
+    refuse_bad_subscription(bench)
+    documents = [start_of(1), start_of(2), start_of(3, id="sub_bad"), start_of(4)]
+    monkeypatch.setattr(
+        consumer.decode, "read_event", raising_for(lambda found: found.id == documents[1]["id"])
+    )
+    assert bench.apply(documents)[0].next_offset == 4
+    letters = bench.query("SELECT reason, attempts FROM dead_letters ORDER BY reason")
+    assert letters == [("data", 1), ("handler", 1)]
+    assert bench.counted("hookline_consumer_dead_letters_total", reason="handler") == 1
+
+
 def refuse_bad_subscription(bench: Bench) -> None:
     """Let PostgreSQL refuse one subscription."""
     with bench.engine.begin() as connection:

@@ -143,9 +143,10 @@ class Fleet(Pipeline):
         for member in self.members.values():
             eventually(member.answers, seconds, f"{member.name} being ready")
 
-    def _spawn(self, name: str) -> Member:
+    def launch(self, name: str) -> Member:
+        """Start a process without waiting for it."""
         if not name.startswith("consumer"):
-            return super()._spawn(name)
+            return super().launch(name)
         self.spawn(name)
         return self.members[name]
 

@@ -66,7 +66,7 @@ class Pipeline:
 
     def start(self, *names: str) -> None:
         """Start processes, `ingest`, `gatekeeper` or `consumer-N`, and wait until all are ready."""
-        started = [self._spawn(name) for name in names]
+        started = [self.launch(name) for name in names]
         for member in started:
             member.wait_ready()
 
@@ -115,7 +115,8 @@ class Pipeline:
         with psycopg.connect(self.variables["HOOKLINE_DATABASE_URL"]) as connection:
             connection.execute(statement, values)
 
-    def _spawn(self, name: str) -> Member:
+    def launch(self, name: str) -> Member:
+        """Start a process without waiting for it."""
         command, setting = {
             "ingest": ("ingest", "HOOKLINE_INGEST_ADMIN_PORT"),
             "gatekeeper": ("gatekeeper", "HOOKLINE_GATEKEEPER_ADMIN_PORT"),
