@@ -1,6 +1,9 @@
 """hookline's own processes in a test, and what they are told."""
 
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -157,3 +160,14 @@ def is_ready(pipeline: Pipeline, name: str) -> bool:
 def log_of(pipeline: Pipeline, name: str) -> str:
     """Return a process's log so far."""
     return pipeline.members[name].process.log.read_text()
+
+
+def hookline(pipeline: Pipeline, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
+    """Run a command as a person would; what it prints is bytes."""
+    return subprocess.run(  # noqa: S603 - our own command
+        [str(Path(sys.executable).parent / "hookline"), *arguments],
+        env={**os.environ, **pipeline.variables},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )

@@ -14,20 +14,9 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from support.load import check_outcome, histories, shuffled
-from support.pipeline import Pipeline, recorded
+from support.pipeline import Pipeline, hookline, recorded
 from support.polling import eventually
 from support.stripe import event, subscription
-
-
-def hookline(pipeline: Pipeline, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
-    """Run a command as a person would; what it prints is bytes."""
-    return subprocess.run(  # noqa: S603 - our own command
-        [str(Path(sys.executable).parent / "hookline"), *arguments],
-        env={**os.environ, **pipeline.variables},
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.fixture
