@@ -152,10 +152,10 @@ class Loop:
         at_end = error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - public constant
         if error and not at_end:
             self._errors.note(error)
-            if is_gap(error) and partition in expected:
+            if is_gap(error) and partition is not None and self._assignment.get(partition):
                 # Back to waiting: the range of the log tells whether there is a gap.
-                self._pause([partition])
-                del expected[partition]
+                self._assign_anew(partition)
+                expected.pop(partition, None)
             return None
         if partition not in expected or offset is None:
             return None
@@ -171,6 +171,13 @@ class Loop:
         expected[partition] = offset + 1
         return to_record(message)
 
+    def _assign_anew(self, partition: int) -> None:
+        """Send a partition back to waiting whose client refuses to seek, as it has given it up."""
+        at = TopicPartition(self._topic, partition, OFFSET_BEGINNING)
+        self._consumer.incremental_unassign([at])
+        self._consumer.incremental_assign([at])
+        self._pause([partition])
+
     def _is_known_gap(self, partition: int, expected: int) -> bool:
         """Believe that offsets are missing only when Kafka shows the same gap twice.
 
@@ -181,7 +188,11 @@ class Loop:
         if owned is None or owned.missing_at == expected:
             return True
         owned.missing_at = expected
-        self._seek(partition, expected)
+        try:
+            self._seek(partition, expected)
+        except KafkaException:
+            # The client gave the partition up meanwhile; why stands further on in this poll.
+            self._assign_anew(partition)
         return False
 
     def _pass_ends(self) -> None:

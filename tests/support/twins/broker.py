@@ -133,6 +133,8 @@ class MemoryConsumer:
         """Where the client reads on, by assigned partition."""
         self.out_of_range: set[int] = set()
         """Partitions whose leader is to say so once, behind the records of the next poll."""
+        self._failed: set[int] = set()
+        """Partitions that cannot be moved in: after an offset out of range, until assigned anew."""
         self.leftover: list[MemoryMessage] = []
         """Fetched before and returned with the next poll."""
 
@@ -181,8 +183,10 @@ class MemoryConsumer:
         end = broker.ends[partition]
         if at == -2:
             at = broker.lows[partition]
+        if partition in self._failed:
+            return []
         if not broker.lows[partition] <= at <= end:
-            self._paused.add(partition)
+            self._failed.add(partition)
             return [self._event(partition, at, KafkaError._AUTO_OFFSET_RESET)]  # noqa: SLF001
         found: list[MemoryMessage] = []
         while at < end and len(found) < most:
@@ -193,6 +197,7 @@ class MemoryConsumer:
         self.offsets[partition] = at
         if partition in self.out_of_range and found:
             self.out_of_range.discard(partition)
+            self._failed.add(partition)
             found.append(self._event(partition, at, KafkaError.OFFSET_OUT_OF_RANGE))
         elif at == end and len(found) < most and self._told_end.get(partition) != end:
             self._told_end[partition] = end
@@ -236,6 +241,7 @@ class MemoryConsumer:
         for entry in entries:
             self.offsets[entry.partition] = entry.offset
             self._told_end.pop(entry.partition, None)
+            self._failed.discard(entry.partition)
 
     def incremental_unassign(self, entries: list[TopicPartition]) -> None:
         """Read these no more."""
@@ -253,7 +259,7 @@ class MemoryConsumer:
 
     def seek(self, entry: TopicPartition) -> None:
         """Read on at another offset; what was fetched of the partition is forgotten."""
-        if entry.partition not in self.offsets:
+        if entry.partition not in self.offsets or entry.partition in self._failed:
             raise KafkaException(KafkaError(KafkaError._STATE))  # noqa: SLF001
         self.offsets[entry.partition] = entry.offset
         self._told_end.pop(entry.partition, None)
