@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
-from ingest.publisher import Publisher, Unavailable
+from ingest.publisher import Receipt, Unavailable
 from schemas.envelope import HEADER_LIMIT, Envelope
 from schemas.metrics import IngestMetrics
 from schemas.readiness import Readiness
@@ -68,13 +68,21 @@ class Gone(Exception):  # noqa: N818 - nobody is left to answer
     """The caller hung up before the request was complete."""
 
 
+class Publishes(Protocol):
+    """What the app needs of a publisher."""
+
+    async def publish(self, envelope: Envelope) -> Receipt:
+        """Return when the broker has acknowledged; raises Unavailable."""
+        ...
+
+
 class Webhook:
     """The app on the webhook port."""
 
     def __init__(
         self,
         *,
-        publisher: Publisher,
+        publisher: Publishes,
         secrets: Secrets,
         livemode: bool,
         readiness: Readiness,
@@ -117,8 +125,8 @@ class Webhook:
             return Answer(200, {"status": "ignored", "reason": why_ignored}, why_ignored)
         return await self._publish(route, body, signature)
 
-    def _verify(self, headers: dict[bytes, bytes], body: bytes) -> str:
-        signature = headers.get(b"stripe-signature", b"").decode("latin-1")
+    def _verify(self, headers: dict[bytes, bytes], body: bytes) -> bytes:
+        signature = headers.get(b"stripe-signature", b"")
         verdict = verify(signature, body, self._secrets(), self._clock())
         if isinstance(verdict, Refused):
             utf8 = verdict.reason is not RefusalReason.NOT_UTF8
@@ -136,7 +144,7 @@ class Webhook:
             return "other_mode"
         return None
 
-    async def _publish(self, route: Route, body: bytes, signature: str) -> Answer:
+    async def _publish(self, route: Route, body: bytes, signature: bytes) -> Answer:
         if self._readiness.is_draining:
             raise Refusal(503, "unavailable", "draining", RETRY + CLOSE)
         if self._waiting >= MAX_WAITING:

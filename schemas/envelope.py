@@ -27,7 +27,7 @@ class Envelope:
     created: datetime
     livemode: bool
     received_at: datetime
-    signature: str
+    signature: bytes
 
 
 def to_headers(envelope: Envelope) -> Headers:
@@ -44,7 +44,7 @@ def to_headers(envelope: Envelope) -> Headers:
     }
     headers = [(name, _encode(text[:HEADER_LIMIT])) for name, text in texts.items()]
     # Whole, unlike the rest: a signature cut short would no longer verify.
-    return [*headers, ("hookline_signature", _encode(envelope.signature))]
+    return [*headers, ("hookline_signature", envelope.signature)]
 
 
 def to_key(envelope: Envelope) -> bytes:
@@ -52,22 +52,22 @@ def to_key(envelope: Envelope) -> bytes:
     return _encode(envelope.key[:HEADER_LIMIT])
 
 
-def header(headers: Headers | None, name: str) -> str | None:
-    """Return the last header of that name as text, or None; never raises."""
+def header(headers: Headers | None, name: str) -> bytes | None:
+    """Return the last header of that name, or None."""
     for key, value in reversed(headers or []):
         if key == name:
-            return value.decode("utf-8", "replace") if value is not None else None
+            return value
     return None
 
 
 def received_at(headers: Headers | None) -> datetime | None:
     """Return when ingest received the event, or None where the header is missing or odd."""
-    text = header(headers, "hookline_received_at")
+    text = header(headers, "hookline_received_at") or b""
     try:
-        moment = datetime.fromisoformat(text or "")
-    except ValueError:
+        moment = datetime.fromisoformat(text.decode())
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):  # the header is not signed: anything may stand in it
         return None
-    return moment.astimezone(UTC) if moment.tzinfo else None
 
 
 def _encode(text: str) -> bytes:

@@ -3,9 +3,9 @@
 May live here: the header's grammar, the window, the comparison. May not: a clock, a secret's
 origin, a log. Total: every input is accepted or refused, nothing raises.
 
-The grammar is stricter than the SDK's (one `t`, no sign, no leading zero, ASCII only, bounded),
-and the window has two sides. The comparison itself is the Stripe SDK's, in constant time, on a
-header rebuilt from what our parser read. https://docs.stripe.com/webhooks#verify-manually
+The grammar works on bytes and is stricter than the SDK's (one `t`, no sign, no leading zero, no
+second `=`, bounded), and the window has two sides. The comparison itself is the Stripe SDK's, in
+constant time, on a header rebuilt from what our parser read. https://docs.stripe.com/webhooks#verify-manually
 """
 
 import hmac
@@ -21,8 +21,10 @@ TOLERANCE_SECONDS = 300
 MAX_HEADER = 4096
 MAX_SIGNATURES = 16
 
-_TIMESTAMP = re.compile(r"[1-9][0-9]{0,11}", re.ASCII)
-_SIGNATURE = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
+Body = bytes | bytearray
+
+_TIMESTAMP = re.compile(rb"[1-9][0-9]{0,11}")
+_SIGNATURE = re.compile(rb"[0-9a-fA-F]{64}")
 
 
 class RefusalReason(StrEnum):
@@ -61,7 +63,7 @@ class _Header:
 
 
 def verify(
-    header: str | None, body: bytes, secrets: Sequence[str], now: float
+    header: bytes | None, body: Body, secrets: Sequence[str], now: float
 ) -> Verified | Refused:
     """Verify a body that arrives at `now` (Unix seconds): its stamp lies within 300 s of it."""
     parsed = _parse(header)
@@ -74,7 +76,7 @@ def verify(
     return _compare(parsed, body, secrets)
 
 
-def verify_recorded(header: str | None, body: bytes, secrets: Sequence[str]) -> Verified | Refused:
+def verify_recorded(header: bytes | None, body: Body, secrets: Sequence[str]) -> Verified | Refused:
     """Verify a body that ingest has let in before, whatever its age."""
     parsed = _parse(header)
     return parsed if isinstance(parsed, Refused) else _compare(parsed, body, secrets)
@@ -86,33 +88,33 @@ def sign(body: bytes, secret: str, timestamp: int) -> str:
     return f"t={timestamp},v1={hmac.new(secret.encode(), signed, sha256).hexdigest()}"
 
 
-def _parse(header: str | None) -> _Header | Refused:
+def _parse(header: bytes | None) -> _Header | Refused:
     if not header:
         return Refused(RefusalReason.MISSING)
     if len(header) > MAX_HEADER:
         return Refused(RefusalReason.TOO_LONG)
-    parts = [part.partition("=") for part in header.split(",")]
-    if not all(found and "=" not in value for _, found, value in parts):
+    parts = [part.partition(b"=") for part in header.split(b",")]
+    if not all(found and b"=" not in value for _, found, value in parts):
         return Refused(RefusalReason.MALFORMED)
-    timestamps = [value for scheme, _, value in parts if scheme == "t"]
+    timestamps = [value for scheme, _, value in parts if scheme == b"t"]
     if len(timestamps) != 1 or not _TIMESTAMP.fullmatch(timestamps[0]):
         return Refused(RefusalReason.MALFORMED)
     return _read_signatures(
-        int(timestamps[0]), [value for scheme, _, value in parts if scheme == "v1"]
+        int(timestamps[0]), [value for scheme, _, value in parts if scheme == b"v1"]
     )
 
 
-def _read_signatures(timestamp: int, signatures: list[str]) -> _Header | Refused:
+def _read_signatures(timestamp: int, signatures: list[bytes]) -> _Header | Refused:
     if not signatures:
         return Refused(RefusalReason.NO_SIGNATURE)
     if len(signatures) > MAX_SIGNATURES:
         return Refused(RefusalReason.TOO_MANY)
     if not all(map(_SIGNATURE.fullmatch, signatures)):
         return Refused(RefusalReason.MALFORMED)
-    return _Header(timestamp, tuple(signature.lower() for signature in signatures))
+    return _Header(timestamp, tuple(signature.decode("ascii").lower() for signature in signatures))
 
 
-def _compare(header: _Header, body: bytes, secrets: Sequence[str]) -> Verified | Refused:
+def _compare(header: _Header, body: Body, secrets: Sequence[str]) -> Verified | Refused:
     """Try every secret with every signature: stopping early would tell which one matched."""
     try:
         text = body.decode("utf-8")
@@ -130,5 +132,6 @@ def _compare(header: _Header, body: bytes, secrets: Sequence[str]) -> Verified |
 def _matches(text: str, header: str, secret: str) -> bool:
     try:
         return bool(WebhookSignature.verify_header(text, header, secret, tolerance=None))
-    except SignatureVerificationError:
+    except (SignatureVerificationError, UnicodeEncodeError):
+        # A secret that is no text (a lone surrogate in it) has signed nothing.
         return False

@@ -129,7 +129,7 @@ def test_requests_are_signed_and_bounded() -> None:
     assert 1 <= receiver.most_at_once <= 3
     stamp = int(receiver.headers[0].split(",")[0].removeprefix("t="))
     verdicts = [
-        verify(header, body, [SECRET], stamp)
+        verify(header.encode(), body, [SECRET], stamp)
         for header, body in zip(receiver.headers, receiver.bodies, strict=True)
     ]
     assert all(isinstance(verdict, Verified) for verdict in verdicts)

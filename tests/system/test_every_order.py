@@ -122,7 +122,7 @@ def publish(pipeline: Pipeline, events: Iterable[Event]) -> int:
             created=datetime.fromtimestamp(event.created, UTC),
             livemode=False,
             received_at=now,
-            signature=sign(event.body, SECRET, int(now.timestamp())),
+            signature=sign(event.body, SECRET, int(now.timestamp())).encode(),
         )
         producer.produce(
             pipeline.variables["HOOKLINE_KAFKA_TOPIC"],
