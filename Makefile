@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 LONG_RUN = HOOKLINE_LONG_RUN=$@ HOOKLINE_SEED="$(SEED)"
 COMPILE := uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url
 
-.PHONY: help install up demo test check prove faults simulate-faults secrets lock clean
+.PHONY: help install up demo test check prove faults simulate-faults fuzz secrets lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,12 +46,21 @@ faults: $(STAMP) ## Kill, stop and starve consumers on real servers (half an hou
 simulate-faults: $(STAMP) ## Run consumers on 10,000 seeds of faults, in memory (minutes); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 7200 tests/simulation $(ARGS)
 
+fuzz: $(STAMP) .venv/.fuzzer ## Forge a million requests, ask the SDK, atheris and the clock (minutes); SEED=… replays
+	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 3600 tests/fuzz $(ARGS)
+
+.venv/.fuzzer: tests/fuzz/requirements.lock $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 secrets: ## Make the secrets that docker-compose.yml names, once
 	@ops/docker/secrets.sh
 
 lock: ## Pin the newest versions that pyproject.toml allows (for maintainers; needs uv)
-	$(COMPILE) --upgrade --all-extras pyproject.toml -o requirements.lock
+	$(COMPILE) --upgrade --extra embedded --extra dev pyproject.toml -o requirements.lock
 	$(COMPILE) -c requirements.lock pyproject.toml -o ops/docker/requirements.lock
+	$(COMPILE) --upgrade --python-version 3.11 tests/fuzz/requirements.in -o tests/fuzz/requirements.lock
+	$(COMPILE) --upgrade tests/clients/requirements.in -o tests/clients/requirements.lock
 	echo 'hatchling>=1.27' | $(COMPILE) -c requirements.lock - -o ops/docker/build.lock
 
 clean: ## Remove the virtual environment, caches and the data of `make up`
