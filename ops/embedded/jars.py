@@ -52,13 +52,13 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hookline"
 
 
-def provide_jars(folder: Path, jars: list[Jar]) -> list[Path]:
-    """Return the jars' paths, each equal to the lock; fetch those that are missing.
+def provide_jars(folder: Path, jars: list[Jar], lock: Path = LOCK) -> list[Path]:
+    """Return the paths of a lock's jars, each equal to the lock; fetch those that are missing.
 
     Raises EmbeddedError naming the jar that differs, or what is missing to fetch them.
     """
     if not all((folder / jar.name).is_file() for jar in jars):
-        _fetch(folder)
+        _fetch(folder, lock)
     with ThreadPoolExecutor(4) as pool:
         return list(pool.map(lambda jar: _check(folder / jar.name, jar), jars))
 
@@ -73,17 +73,17 @@ def _check(path: Path, jar: Jar) -> Path:
     return path
 
 
-def _fetch(folder: Path) -> None:
+def _fetch(folder: Path, lock: Path) -> None:
     """Fetch in a process of its own: jgo brings much that nobody else needs."""
-    command = [sys.executable, "-W", "ignore", "-m", "ops.embedded.jars", str(folder)]
+    command = [sys.executable, "-W", "ignore", "-m", "ops.embedded.jars", str(folder), str(lock)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if answer.returncode != 0:
         why = (answer.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise EmbeddedError(f"Kafka's jars cannot be fetched ({why}): {ALTERNATIVE}")
 
 
-def download(folder: Path) -> None:
-    """Download the jars of the lock into a folder, each checked before it gets its name."""
+def download(folder: Path, lock: Path = LOCK) -> None:
+    """Download the jars of a lock into a folder, each checked before it gets its name."""
     from jgo.maven import MavenContext  # noqa: PLC0415 - only the fetching process needs it
 
     context = MavenContext(repo_cache=folder / "maven", timeout=60)
@@ -103,7 +103,7 @@ def download(folder: Path) -> None:
         source.replace(target)
 
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(fetch, read_lock()))
+        list(pool.map(fetch, read_lock(lock)))
 
 
 def write_lock(folder: Path) -> None:
@@ -128,6 +128,6 @@ def write_lock(folder: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        download(Path(sys.argv[1]))
+        download(*map(Path, sys.argv[1:]))
     else:
         write_lock(cache_folder())
