@@ -57,7 +57,7 @@ class Feed:
             created=datetime.fromtimestamp(event.created, UTC),
             livemode=False,
             received_at=now,
-            signature=sign(event.body, SECRET, int(now.timestamp())),
+            signature=sign(event.body, SECRET, int(now.timestamp())).encode(),
         )
         while True:
             try:
