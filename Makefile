@@ -43,7 +43,7 @@ prove: $(STAMP) ## Prove the laws of ordering on a new seed's histories (minutes
 faults: $(STAMP) ## Kill, stop and starve consumers on real servers (half an hour); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 3600 tests/faults $(ARGS)
 
-simulate-faults: $(STAMP) ## Run consumers on 10,000 seeds of faults, in memory (minutes); SEED=… replays
+simulate-faults: $(STAMP) ## Run consumers on 10,000 seeds of faults, in memory (half an hour); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 7200 tests/simulation $(ARGS)
 
 fuzz: $(STAMP) .venv/.fuzzer ## Forge a million requests, ask the SDK, atheris and the clock (minutes); SEED=… replays
