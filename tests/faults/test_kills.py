@@ -10,7 +10,7 @@ from consumer.failpoints import PLACES, Place
 from consumer.loop import BATCH_RECORDS
 from support.feed import Feed, Stream
 from support.forked import Fleet
-from support.invariants import behind, catch_up, hold_invariants, positions
+from support.invariants import behind, catch_up, committed, hold_invariants, positions
 from support.logs import replayed
 from support.polling import eventually
 from support.proving import Proof, examples
@@ -50,7 +50,7 @@ def test_01_kill_at_each_failpoint(fleet: Fleet, proof: Proof) -> None:
         restart(name)
     feed.publish(stream.take(EVENTS_A_KILL))
     for _ in proof.track(range(KILLS), KILLS):
-        dead = wait_for_death(fleet, feed, stream)
+        dead = wait_for_death(fleet, feed, stream, MEMBERS)
         assert fleet.forked(dead).exit_code == -signal.SIGKILL, fleet.log(dead)[-2_000:]
         proof.count(kills=1, **{armed[dead]: 1})
         restart(dead)
@@ -68,12 +68,31 @@ def test_01_kill_at_each_failpoint(fleet: Fleet, proof: Proof) -> None:
     proof.count(events=stream.taken, records_read_again=again)
 
 
-def wait_for_death(fleet: Fleet, feed: Feed, stream: Stream) -> str:
+@pytest.mark.parametrize(
+    "place", examples(["before_commit", "in_commit", "after_commit"], ["before_commit"])
+)
+def test_01_kafka_is_never_ahead(fleet: Fleet, proof: Proof, place: Place) -> None:
+    """Whenever one dies around COMMIT, Kafka holds no offset that PostgreSQL does not back."""
+    feed, stream = Feed(fleet), Stream(f"ahead {place}")
+    feed.publish(stream.take(200))
+    for turn in examples([1, 2, 3], [2]):
+        fleet.spawn("consumer-1", f"{place}:kill@{turn}")
+        feed.publish(stream.take(100))
+        wait_for_death(fleet, feed, stream, ["consumer-1"])
+        told, stored = committed(fleet), positions(fleet)
+        assert {p: offset for p, offset in told.items() if offset > stored.get(p, 0)} == {}
+        proof.count(kills=1)
+    feed.publish(stream.rest())
+    fleet.spawn("consumer-1")
+    hold_invariants(fleet, stream.known)
+
+
+def wait_for_death(fleet: Fleet, feed: Feed, stream: Stream, names: list[str]) -> str:
     """Return the name of a consumer that has died; whoever waits for records gets some."""
     found: list[str] = []
 
     def is_one_dead() -> bool:
-        found[:] = [name for name in MEMBERS if not fleet.forked(name).is_alive()]
+        found[:] = [name for name in names if not fleet.forked(name).is_alive()]
         if not found and behind(fleet) == 0:
             feed.publish(stream.take(10))
         return bool(found)
