@@ -14,6 +14,7 @@ import pytest
 from psycopg import sql
 
 from ops.embedded.stack import Stack
+from support.databases import DISK_FULL
 from support.forked import Fleet
 from support.load import Load, histories, shuffled
 from support.pipeline import Pipeline, counted, is_ready, log_of, owned, pids, recorded
@@ -426,15 +427,6 @@ def database_setting(pipeline: Pipeline, change: str) -> sql.Composed:
 def says_why(pipeline: Pipeline) -> str:
     """Return what readiness says of PostgreSQL."""
     return " ".join(pipeline.readiness(n)[1]["checks"]["postgresql"] for n in CONSUMERS)
-
-
-DISK_FULL = """
-CREATE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';
-END $$;
-CREATE TRIGGER disk_full BEFORE INSERT ON billing_audit
-  FOR EACH STATEMENT EXECUTE FUNCTION disk_full();
-"""
 
 
 def test_24_disk_full(fleet: Fleet, log: Topic) -> None:

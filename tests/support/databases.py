@@ -12,6 +12,15 @@ from ops.migrate import connect_for_migration, upgrade
 from schemas.settings import DatabaseSettings
 from support.servers import Servers
 
+DISK_FULL = """
+CREATE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';
+END $$;
+CREATE TRIGGER disk_full BEFORE INSERT ON billing_audit
+  FOR EACH STATEMENT EXECUTE FUNCTION disk_full();
+"""
+"""Let every batch fail as on a full disk; `DROP FUNCTION disk_full CASCADE` makes room."""
+
 
 @contextmanager
 def database(servers: Servers, name: str, template: str = "template1") -> Iterator[str]:
