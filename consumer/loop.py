@@ -243,8 +243,10 @@ class Loop:
             due |= self._assignment.stopped.keys()
         if not due or not self._backoff.is_over:
             return
+        before = self._assignment.known
         try:
-            for start in self._positioning.find(due):
+            starts = self._positioning.find(due)
+            for start in starts:
                 self._place(start)
         except Retry as retry:
             log.warning("positions_not_loaded", why=str(retry))
@@ -256,6 +258,9 @@ class Loop:
             self._backoff.failed()
         else:
             self._backoff.read()
+            if any(start.is_beyond(before) for start in starts):
+                # The COMMIT whose answer was lost stands: no batch will come to say that it works.
+                self._backoff.worked()
         self._count_partitions()
 
     def _place(self, start: Start) -> None:

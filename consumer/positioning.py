@@ -15,6 +15,11 @@ class Start:
     position: Position
     gap: str | None
 
+    def is_beyond(self, known: Mapping[int, Position]) -> bool:
+        """Tell whether more is applied than this process knew."""
+        before = known.get(self.position.partition)
+        return before is not None and self.position.next_offset > before.next_offset
+
 
 class Positioning:
     """Asks PostgreSQL and Kafka; neither waits for the other inside a transaction."""
