@@ -12,6 +12,8 @@ import psycopg
 from confluent_kafka import KafkaError
 from sqlalchemy.exc import DBAPIError
 
+from schemas.access import why_kafka_refuses, why_postgres_refuses
+
 
 class Cause(StrEnum):
     """Why a batch is tried again; a label of the metric for batches."""
@@ -64,7 +66,7 @@ def verdict_of(error: DBAPIError | psycopg.Error) -> Retry | Reject | Halt:
     detail = _first_line(origin)
     if state is None:
         if isinstance(origin, psycopg.OperationalError | psycopg.InterfaceError):
-            return Retry(Cause.AWAY, detail)
+            return Retry(Cause.AWAY, why_postgres_refuses(str(origin)) or detail)
         # psycopg itself refused a value before it was sent, such as a NUL in a text.
         return Reject(detail)
     if state == _BLOCKED or state[:2] in _CONTENTION_CLASSES:
@@ -127,7 +129,7 @@ def verdict_of_kafka(error: KafkaError, kafka: str = "Kafka") -> Retry | Halt:
             f"Kafka's client gave up: {detail}; start the process again (a static member that "
             "was killed: once its session has timed out)"
         )
-    return Retry(Cause.KAFKA, f"{kafka}: {detail}")
+    return Retry(Cause.KAFKA, why_kafka_refuses(error.name()) or f"{kafka}: {detail}")
 
 
 NOT_REACHABLE = frozenset(

@@ -19,8 +19,9 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec
 
-from consumer.errors import NOT_REACHABLE, Halt, verdict_of_kafka
+from consumer.errors import NOT_REACHABLE, Cause, Halt, Retry, verdict_of_kafka
 from consumer.records import Record
+from schemas.access import Refusals
 from schemas.envelope import Headers
 from schemas.settings import ConsumerSettings, GroupSettings
 
@@ -124,6 +125,7 @@ class ClientErrors:
 
     def __init__(self) -> None:
         self._halt: Halt | None = None
+        self._refusals = Refusals()
         self.problem: str | None = None
         """Why no broker lets us in, as long as that is so."""
 
@@ -134,7 +136,11 @@ class ClientErrors:
         if isinstance(verdict, Halt):
             self._halt = verdict
         elif error.code() in NOT_REACHABLE:
-            self.problem = str(verdict)
+            # "All brokers are down" follows each refusal, and says less.
+            if self.problem is None:
+                self._refusals = Refusals()
+            self._refusals.note(error)
+            self.problem = self._refusals.why or str(verdict)
 
     def check(self) -> None:
         """Raise Halt if going on makes no sense."""
@@ -147,7 +153,9 @@ class Cluster:
 
     def __init__(self, settings: GroupSettings) -> None:
         self._access = settings.kafka_access()
-        self._admin = AdminClient(self._access, logger=_KAFKA_LOG)
+        self._refusals = Refusals()
+        config: dict[str, Any] = {**self._access, "error_cb": self._refusals.note}
+        self._admin = AdminClient(config, logger=_KAFKA_LOG)
         self._topic = settings.kafka_topic
         self._group = settings.kafka_group
         self._brokers = f"Kafka at {settings.kafka_bootstrap}"
@@ -203,9 +211,15 @@ class Cluster:
 
     def _answer(self, future: Future[Any]) -> Any:
         try:
-            return future.result()
+            answer = future.result()
         except KafkaException as error:
-            raise verdict_of_kafka(error.args[0], self._brokers) from error
+            self._admin.poll(0)
+            verdict = verdict_of_kafka(error.args[0], self._brokers)
+            if isinstance(verdict, Retry) and self._refusals.why:
+                verdict = Retry(Cause.KAFKA, self._refusals.why)
+            raise verdict from error
+        self._refusals.why = None
+        return answer
 
 
 def committed_offsets(

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from consumer.billing.entitlement import entitle
+from schemas.access import why_postgres_refuses
 from schemas.entitlement import Entitlement
 from schemas.plans import Plans
 from schemas.settings import GatekeeperSettings
@@ -105,6 +106,8 @@ class Reader:
         except TimeoutError:
             raise Unreadable("PostgreSQL does not answer in time") from None
         except (SQLAlchemyError, OSError) as error:
+            if why := why_postgres_refuses(str(error)):
+                raise Unreadable(why) from error
             kind = type(error.orig if isinstance(error, DBAPIError) else error).__name__
             raise Unreadable(f"PostgreSQL cannot be read ({kind})") from error
 

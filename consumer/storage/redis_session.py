@@ -8,6 +8,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from schemas.access import why_redis_refuses
+
 CONNECT_SECONDS = 1.0
 SENTINEL_PORT = 26379
 
@@ -26,7 +28,7 @@ class Session:
 
 
 class WrongRedisError(ValueError):
-    """No waiting mends this: a cluster, or a password that is refused; the sentence says so."""
+    """No waiting mends this: a cluster, a refused password, a certificate not accepted."""
 
 
 def open_session(url: str) -> Session:
@@ -38,10 +40,10 @@ def open_session(url: str) -> Session:
     by_sentinel = "+sentinel" in urlsplit(url).scheme
     try:
         client = _connect(find_primary(url) if by_sentinel else url)
-    except redis.AuthenticationError as error:
-        raise WrongRedisError(
-            f"Redis refuses the user or password of HOOKLINE_REDIS_URL: {error}"
-        ) from None
+    except redis.RedisError as error:
+        if why := why_redis_refuses(str(error)):
+            raise WrongRedisError(why) from None
+        raise
     try:
         return Session(client, _generation(client, must_be_primary=by_sentinel))
     except BaseException:
