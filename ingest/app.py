@@ -5,6 +5,7 @@ import logging
 import socket
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 import uvloop
@@ -17,6 +18,7 @@ from prometheus_client import CollectorRegistry, PlatformCollector, ProcessColle
 from ingest.protocol import limit_protocol
 from ingest.publisher import Publisher, producer_config
 from ingest.webhook import Webhook
+from schemas.access import Refusals
 from schemas.metrics import IngestMetrics
 from schemas.readiness import Readiness, Serve, ServeAdmin
 from schemas.settings import IngestSettings, SettingsError, load
@@ -106,7 +108,9 @@ class TopicProbe:
     """Looks every few seconds whether the topic is there and safe enough."""
 
     def __init__(self, settings: IngestSettings) -> None:
-        self._admin = AdminClient(settings.kafka_access(), logger=logging.getLogger("kafka"))
+        self._refusals = Refusals()
+        config: dict[str, Any] = {**settings.kafka_access(), "error_cb": self._refusals.note}
+        self._admin = AdminClient(config, logger=logging.getLogger("kafka"))
         self._topic = settings.kafka_topic
         self._demanding = settings.livemode == "live" and not settings.allow_single_broker
         self._problem: str | None = "not asked yet"
@@ -136,7 +140,9 @@ class TopicProbe:
             replicas = min(len(partition.replicas) for partition in topic.partitions.values())
             insync = self._min_insync() if self._demanding else MIN_INSYNC
         except KafkaException as error:
-            return f"Kafka does not answer: {error.args[0].str()}"
+            self._admin.poll(0)
+            return self._refusals.why or f"Kafka does not answer: {error.args[0].str()}"
+        self._refusals.why = None
         if self._demanding and (replicas < REPLICATION or insync < MIN_INSYNC):
             return (
                 f"live mode needs replication {REPLICATION} and min.insync.replicas {MIN_INSYNC}, "
