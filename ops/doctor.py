@@ -19,6 +19,7 @@ from ops.invariants.checker import Result, check, summarize
 from ops.invariants.event_log import AwayError, EventLog
 from ops.invariants.subject import Process, Subject
 from ops.usage import UsageError
+from schemas.access import why_redis_refuses
 from schemas.plans import load_plans
 from schemas.settings import DoctorSettings
 
@@ -79,7 +80,8 @@ def _redis_away() -> Iterator[None]:
     try:
         yield
     except RedisError as error:
-        raise AwayError(f"Redis does not answer ({type(error).__name__})") from error
+        why = why_redis_refuses(str(error)) or f"Redis does not answer ({type(error).__name__})"
+        raise AwayError(why) from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import structlog
 from alembic import command
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, text
 from consumer.storage.engine import make_engine
 from consumer.storage.partitions import attach_months
 from consumer.storage.tiers import write_tiers
+from schemas.access import Refusals
 from schemas.plans import load_plans
 from schemas.settings import DatabaseSettings, KafkaSettings, MigrateSettings
 from schemas.topics import PARTITIONS, REPLICATION, topic_config
@@ -67,7 +69,9 @@ def upgrade(connection: Connection) -> None:
 
 def make_topic(settings: KafkaSettings, partitions: int = PARTITIONS) -> bool:
     """Create the topic if it is missing, and return whether this call did; never alter one."""
-    admin = AdminClient(settings.kafka_access(), logger=logging.getLogger("kafka"))
+    refusals = Refusals()
+    config: dict[str, Any] = {**settings.kafka_access(), "error_cb": refusals.note}
+    admin = AdminClient(config, logger=logging.getLogger("kafka"))
     try:
         metadata = admin.list_topics(timeout=TIMEOUT_SECONDS)
         if settings.kafka_topic in metadata.topics:
@@ -80,8 +84,10 @@ def make_topic(settings: KafkaSettings, partitions: int = PARTITIONS) -> bool:
     except KafkaException as error:
         if error.args[0].name() == "TOPIC_ALREADY_EXISTS":
             return False
+        admin.poll(0)
         raise TopicError(
-            f"Kafka at {settings.kafka_bootstrap} did not make the topic "
+            refusals.why
+            or f"Kafka at {settings.kafka_bootstrap} did not make the topic "
             f"{settings.kafka_topic}: {error.args[0].str()}"
         ) from error
     log.info("topic_made", topic=settings.kafka_topic, replication=replication)

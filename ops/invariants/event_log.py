@@ -17,6 +17,7 @@ from confluent_kafka.admin._listoffsets import OffsetSpec
 
 from consumer.kafka import committed_offsets, to_record
 from consumer.records import Record
+from schemas.access import Refusals
 
 T = TypeVar("T")
 
@@ -45,7 +46,10 @@ class EventLog:
     def __init__(self, access: Mapping[str, Any], topic: str) -> None:
         self._access = access
         self._bootstrap = access["bootstrap.servers"]
-        self._admin = AdminClient(dict(access), logger=logging.getLogger("kafka"))
+        self._refusals = Refusals()
+        self._admin = AdminClient(
+            dict(access) | {"error_cb": self._refusals.note}, logger=logging.getLogger("kafka")
+        )
         self._reader: Consumer | None = None
         self.topic = topic
 
@@ -142,4 +146,5 @@ class EventLog:
             raise self._away(error) from error
 
     def _away(self, error: KafkaException) -> AwayError:
-        return AwayError(f"Kafka at {self._bootstrap}: {error.args[0].str()}")
+        self._admin.poll(0)
+        return AwayError(self._refusals.why or f"Kafka at {self._bootstrap}: {error.args[0].str()}")
