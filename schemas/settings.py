@@ -186,7 +186,10 @@ class DatabaseSettings(ProcessSettings):
 
     database_url: Annotated[
         DatabaseUrl,
-        Field(description="`postgresql://user:password@host:port/database`; TLS by `?sslmode=`"),
+        Field(
+            description="`postgresql://user:password@host:port/database`; TLS by "
+            "`?sslmode=verify-full&sslrootcert=file`"
+        ),
     ]
 
     def sqlalchemy_url(self) -> str:
@@ -201,7 +204,7 @@ class RedisSettings(ProcessSettings):
         RedisUrl,
         Field(
             description="`redis://host:port/0`, or `redis+sentinel://host:port,…/service/0`; "
-            "TLS by `rediss…`; no cluster"
+            "TLS by `rediss…`, its authority by `?ssl_ca_certs=file`; no cluster"
         ),
     ]
 
