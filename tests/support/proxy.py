@@ -5,6 +5,7 @@ What it is told holds for living connections and for new ones, until `heal`.
 
 import asyncio
 import socket
+import ssl
 import struct
 import threading
 from asyncio import StreamReader, StreamWriter
@@ -22,6 +23,9 @@ CHUNK = 64 * 1024
 TRICKLE_SECONDS = 0.08
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER of zero: closing sends RST instead of FIN."""
+
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+"""What a PostgreSQL client sends before TLS."""
 
 
 class Way(Enum):
@@ -66,10 +70,23 @@ class Link:
 
 
 class Proxy:
-    """Forwards what connects to `port` to the port given; a context manager, for one thread."""
+    """Forwards what connects to `port` to the port given; a context manager, for one thread.
 
-    def __init__(self, target: int, host: str = HOST) -> None:
+    With `tls` it speaks TLS to its clients and plain bytes to the server; with `asked` as well,
+    only once the client asked for it as PostgreSQL's clients do.
+    """
+
+    def __init__(
+        self,
+        target: int,
+        host: str = HOST,
+        *,
+        tls: ssl.SSLContext | None = None,
+        asked: bool = False,
+    ) -> None:
         self._target = (host, target)
+        self._tls = tls
+        self._asked = asked
         self._flows = {way: Flow() for way in Way}
         self._links: set[Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,7 +102,8 @@ class Proxy:
         self._thread.start()
         self._call(self.heal_now)
         self._server = asyncio.run_coroutine_threadsafe(
-            asyncio.start_server(self._accept, HOST, 0), self._loop
+            asyncio.start_server(self._accept, HOST, 0, ssl=None if self._asked else self._tls),
+            self._loop,
         ).result()
         self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -192,8 +210,10 @@ class Proxy:
             _end(client, reset=True)
             return
         try:
+            if self._asked and self._tls is not None:
+                await _answer_ssl_request(reader, client, self._tls)
             answers, server = await asyncio.open_connection(*self._target)
-        except OSError:
+        except (OSError, asyncio.IncompleteReadError):
             _end(client, reset=True)
             return
         link = Link(client, server)
@@ -254,6 +274,16 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         # One more turn, in which aborted transports close their sockets.
         await asyncio.sleep(0.01)
+
+
+async def _answer_ssl_request(
+    reader: StreamReader, client: StreamWriter, tls: ssl.SSLContext
+) -> None:
+    """Say yes to PostgreSQL's SSLRequest and change to TLS; raises OSError for anything else."""
+    if await reader.readexactly(len(SSL_REQUEST)) != SSL_REQUEST:
+        raise OSError("the client does not ask for TLS")
+    client.write(b"S")
+    await client.start_tls(tls)
 
 
 def _single_bytes(piece: bytes) -> list[bytes]:
