@@ -26,7 +26,8 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _refused = False
-    _awaits_headers = True
+    _ends = False
+    _in_body = False
     _raw_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -47,18 +48,34 @@ class _LimitedProtocol(HttpToolsProtocol):
         self.metrics.connections.set(len(self.connections))
 
     def data_received(self, data: bytes) -> None:
-        if self._refused or self.transport.is_closing():
+        if self._refused or self._is_ending():
             return
-        if self._awaits_headers:
-            self._raw_bytes += len(data)
+        self._raw_bytes += len(data)
         super().data_received(data)
-        # One chunk may hold a body too, so bytes count only while the headers go on.
-        if self._awaits_headers and self._raw_bytes > MAX_HEADER_BYTES:
+        # Bytes since the last piece of a body: headers, trailers and chunk extensions are held to
+        # one limit, also while an earlier request of the connection waits for its answer.
+        if self._raw_bytes > MAX_HEADER_BYTES:
             self._refuse(431, "header_too_large")
 
+    def on_message_begin(self) -> None:
+        self._in_body = False
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # A trailer is dropped: the app would take it for a header.
+        if not self._in_body:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._awaits_headers = False
+        self._in_body = True
+        self._raw_bytes = 0
+        if self._is_ending():
+            return
         self._disarm()
+        if self.parser.should_upgrade():
+            # The parser reads no body behind an upgrade (or CONNECT), whatever its length says.
+            self._refuse(400, "bad_request")
+            return
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADERS:
             self._refuse(431, "header_too_large")
@@ -66,15 +83,22 @@ class _LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if not self.transport.is_closing():
+        self._raw_bytes = 0
+        if not self._is_ending():
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self.transport.is_closing():
+        self._raw_bytes = 0
+        if not self._is_ending():
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        was_last = not self.pipeline
         super().on_response_complete()
+        if self._ends:
+            if was_last:
+                self.transport.close()
+            return
         # Armed after every response, not at connect alone: the second request of a connection
         # could take for ever otherwise. A request that is already in is not waited for.
         if not self.transport.is_closing() and self.cycle.response_complete:
@@ -85,7 +109,6 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     def _await_headers(self) -> None:
         self._disarm()
-        self._awaits_headers = True
         self._raw_bytes = 0
         self._deadline = self.loop.call_later(HEADER_SECONDS, self._expire)
 
@@ -101,9 +124,14 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: int, reason: str) -> None:
         """Answer in place of the app, and close: what else is on the line is not read."""
-        if self.transport.is_closing():
+        if self._is_ending():
             return
         self._disarm()
+        if self._owes_answers():
+            # An answer now would be taken for that of an earlier request. Those come, then the end.
+            self._ends = True
+            self.metrics.requests.labels("none", reason).inc()
+            return
         self.metrics.requests.labels(str(status), reason).inc()
         body = json.dumps({"error": reason}).encode()
         headers: dict[str, Any] = {
@@ -114,3 +142,15 @@ class _LimitedProtocol(HttpToolsProtocol):
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self.transport.write(STATUS_LINE[status] + lines.encode() + b"\r\n" + body)
         self.transport.close()
+
+    def _is_ending(self) -> bool:
+        return self._ends or bool(self.transport.is_closing())
+
+    def _owes_answers(self) -> bool:
+        """Tell whether earlier requests are unanswered; the refused one is no longer waited for."""
+        if self.pipeline:
+            if self.cycle.more_body:
+                self.pipeline.popleft()
+            return True
+        cycle = self.cycle
+        return cycle is not None and not cycle.more_body and not cycle.response_complete
