@@ -69,3 +69,57 @@ def request(
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in lines.items() if value != "")
     return f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + content
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """All that came back until the server closed: answers in order, and interim ones (100)."""
+
+    answers: tuple[RawAnswer, ...]
+    interim: int
+
+    @property
+    def statuses(self) -> tuple[int, ...]:
+        """Return the status of each answer."""
+        return tuple(answer.status for answer in self.answers)
+
+    @property
+    def says_close(self) -> bool:
+        """Tell whether the server ended it by itself: said so, or closed without an answer."""
+        return not self.answers or b"connection: close" in self.answers[-1].head
+
+
+def converse(port: int, *chunks: bytes, seconds: float = 60) -> Conversation:
+    """Send chunks and read until the server closes, which it must within the seconds."""
+    data = b""
+    with connect(port, seconds) as connection:
+        try:
+            for chunk in chunks:
+                connection.sendall(chunk)
+        except (ConnectionResetError, BrokenPipeError):
+            pass  # refused while we were still talking; the answer is there all the same
+        try:
+            while more := connection.recv(65536):
+                data += more
+        except ConnectionResetError:
+            pass  # closed with bytes of ours unread; what came before counts
+    return parse(data, is_head=chunks[0].startswith(b"HEAD "))
+
+
+def parse(data: bytes, *, is_head: bool = False) -> Conversation:
+    """Take answers apart; raises AssertionError if the bytes are no whole answers."""
+    answers: list[RawAnswer] = []
+    interim = 0
+    while data:
+        head, found, rest = data.partition(b"\r\n\r\n")
+        assert found, data
+        status = int(head.split(b" ", 2)[1])
+        if status == 100:
+            interim, data = interim + 1, rest
+            continue
+        lines = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        length = 0 if is_head else int(lines[b"content-length"])
+        assert len(rest) >= length, data
+        answers.append(RawAnswer(status, head.lower(), rest[:length], closed=True))
+        data = rest[length:]
+    return Conversation(tuple(answers), interim)

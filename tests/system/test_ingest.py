@@ -12,10 +12,10 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from schemas.signature import sign
-from schemas.topics import PARTITIONS
-from support.pipeline import SECRET, Pipeline, counted, environment
+from support.pipeline import SECRET, Pipeline, counted
 from support.polling import eventually
 from support.raw_http import RawAnswer, connect, read_answer, request, talk
+from support.served import port_of, serving, signed
 from support.servers import Servers
 from support.stripe import body, event, subscription
 
@@ -25,39 +25,8 @@ CAP = 512 * 1024
 @pytest.fixture(scope="module")
 def ingest(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """Provide one ingest for the whole file, on a topic of its own."""
-    from confluent_kafka.admin import AdminClient  # noqa: PLC0415 - once
-    from confluent_kafka.cimpl import NewTopic  # noqa: PLC0415 - same
-
-    folder = tmp_path_factory.mktemp("ingest")
-    topic = f"ingest-{os.getpid()}"
-    admin = AdminClient({"bootstrap.servers": servers.kafka_bootstrap})
-    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result()
-    secrets = folder / "secrets"
-    secrets.write_text(SECRET)
-    variables = environment(
-        folder,
-        servers.kafka_bootstrap,
-        servers.database_url,
-        servers.redis_url,
-        HOOKLINE_KAFKA_TOPIC=topic,
-        HOOKLINE_WEBHOOK_SECRETS_FILE=str(secrets),
-    )
-    del variables["HOOKLINE_WEBHOOK_SECRETS"]
-    pipeline = Pipeline(folder, variables)
-    pipeline.start("ingest")
-    yield pipeline
-    pipeline.stop()
-
-
-def port_of(ingest: Pipeline) -> int:
-    """Return the webhook port."""
-    return int(ingest.variables["HOOKLINE_INGEST_PORT"])
-
-
-def signed(content: bytes, **headers: str) -> bytes:
-    """Return a signed request."""
-    stamp = sign(content, SECRET, int(time.time()))
-    return request(content, stripe_signature=stamp, **headers)
+    with serving(servers, tmp_path_factory.mktemp("ingest")) as pipeline:
+        yield pipeline
 
 
 def padded(size: int) -> bytes:
