@@ -28,14 +28,17 @@ async def _once(start: bytes) -> AsyncIterator[bytes]:
     yield start
 
 
-MODES: dict[str, tuple[Callable[[], AsyncIterator[bytes]], tuple[int, ...]]] = {
-    "headers a byte at a time": (lambda: _drip(HEAD + b"x: ", b"y"), ()),
-    "headers never finished": (lambda: _once(HEAD), ()),
-    "body a byte at a time": (lambda: _drip(BODY, b"{"), (408,)),
-    "body never finished": (lambda: _once(BODY + b"{"), (408,)),
-    "silent after a good request": (lambda: _once(signed(GOOD)), (200,)),
+MODES: dict[str, tuple[Callable[[], AsyncIterator[bytes]], set[tuple[int, ...]]]] = {
+    "headers a byte at a time": (lambda: _drip(HEAD + b"x: ", b"y"), {()}),
+    "headers never finished": (lambda: _once(HEAD), {()}),
+    "body a byte at a time": (lambda: _drip(BODY, b"{"), {(408,), ()}),
+    "body never finished": (lambda: _once(BODY + b"{"), {(408,)}),
+    "silent after a good request": (lambda: _once(signed(GOOD)), {(200,)}),
 }
-"""What each sends, and the answers it gets before it is closed."""
+"""What each sends, and the answers it may get before it is closed.
+
+A byte that crosses the end of its connection can cost the client the answer: TCP resets it.
+"""
 
 
 async def crowd(port: int, sockets: int, seconds: float) -> Counter[str]:
@@ -47,10 +50,10 @@ async def crowd(port: int, sockets: int, seconds: float) -> Counter[str]:
     seen: Counter[str] = Counter()
     until = time.monotonic() + seconds
     modes = itertools.islice(itertools.cycle(MODES), sockets)
-    slow = asyncio.gather(*[_stay(port, mode, until, seen) for mode in modes])
-    good = asyncio.gather(*[_ask(port, slow, seen) for _ in range(4)])
-    await slow
-    await good
+    async with asyncio.TaskGroup() as group:
+        slow = [group.create_task(_stay(port, mode, until, seen)) for mode in modes]
+        for _ in range(4):
+            group.create_task(_ask(port, slow, seen))
     return seen
 
 
@@ -75,7 +78,7 @@ async def _be_slow(port: int, mode: str) -> None:
     finally:
         sending.cancel()
         writer.transport.abort()
-    assert parse(data).statuses == wanted, (mode, data)
+    assert parse(data).statuses in wanted, (mode, data)
 
 
 async def _send(writer: asyncio.StreamWriter, pieces: AsyncIterator[bytes]) -> None:
@@ -97,8 +100,8 @@ async def _to_the_end(reader: asyncio.StreamReader) -> bytes:
     return data
 
 
-async def _ask(port: int, slow: "asyncio.Future[list[None]]", seen: Counter[str]) -> None:
-    while not slow.done():
+async def _ask(port: int, slow: list[asyncio.Task[None]], seen: Counter[str]) -> None:
+    while not all(task.done() for task in slow):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(signed(GOOD, connection="close"))
         answers = parse(await reader.read()).statuses
