@@ -20,7 +20,7 @@ from support.invariants import behind
 from support.load import Load, histories, shuffled
 from support.pipeline import Pipeline, counted, is_ready, log_of, owned, pids, recorded
 from support.polling import eventually
-from support.proving import PROVING, Proof, examples
+from support.proving import Proof, examples
 from support.proxy import Proxy
 from support.rest import check_at_rest
 from support.stripe import Json
@@ -195,7 +195,7 @@ def retrying(what: Callable[[], None]) -> None:
 
 
 @own_stack
-@pytest.mark.skipif(not PROVING, reason="a long run's: the short one sets the tables back")
+@pytest.mark.long_run
 def test_21_data_folder_of_an_earlier_day(
     deployment: Pipeline, stack: Stack, tmp_path: Path
 ) -> None:
@@ -468,7 +468,7 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 
 @own_stack
-@pytest.mark.skipif(not PROVING, reason="a long run's: the short one raises what PostgreSQL would")
+@pytest.mark.long_run
 def test_24_real_disk_full(deployment: Pipeline, stack: Stack, tmp_path: Path) -> None:
     """The same on a disk of four megabytes that somebody has filled."""
     disk = tmp_path / "disk"

@@ -45,7 +45,7 @@ def open_connections(ingest: Pipeline) -> float:
         pytest.param(
             1_000_000,
             413,
-            marks=pytest.mark.skipif(not examples(full=True, few=False), reason="a long run"),
+            marks=pytest.mark.long_run,
         ),
     ],
 )

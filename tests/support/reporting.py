@@ -42,6 +42,14 @@ def pytest_sessionstart() -> None:
         _console.print(f"the same again: make {TARGET} SEED={SEED}")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out of `make test` what only a long run looks at."""
+    left_out = [] if PROVING else [item for item in items if item.get_closest_marker("long_run")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
