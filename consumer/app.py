@@ -11,7 +11,6 @@ from types import FrameType
 
 import structlog
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
-from redis import RedisError
 
 from consumer.batch import Batch
 from consumer.decode import Decoder
@@ -50,8 +49,11 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
     readiness = Readiness()
     plans = load_plans(settings.plans_file)
     redis_url = settings.redis_url.get_secret_value()
-    _refuse_wrong_redis(redis_url)
     redis = BoundedRedis(partial(open_session, redis_url), metrics.redis)
+    try:
+        redis.greet()
+    except WrongRedisError as error:
+        raise Halt(str(error)) from None
     engine = make_engine(settings, "consumer")
     reach = arm(settings.failpoint, engine)
     ledger = PostgresLedger(engine, metrics.ended_backends.inc)
@@ -97,16 +99,6 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
             redis.close()
     log.info("stopped")
     return 0
-
-
-def _refuse_wrong_redis(url: str) -> None:
-    """Raise Halt for a Redis that no waiting mends; one that is away is no reason to wait."""
-    try:
-        open_session(url).client.close()
-    except WrongRedisError as error:
-        raise Halt(str(error)) from None
-    except RedisError as error:
-        log.warning("redis_away", why=type(error).__name__)
 
 
 def _collect_garbage_rarely() -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import redis
 import structlog
 
-from consumer.storage.redis_session import CONNECT_SECONDS, Session
+from consumer.storage.redis_session import CONNECT_SECONDS, Session, WrongRedisError
 from schemas.metrics import RedisMetrics
 
 log = structlog.get_logger()
@@ -97,6 +97,21 @@ class BoundedRedis:
         self._breaker.succeeded()
         self._metrics.breaker_open.set(0)
         return answer
+
+    def greet(self) -> None:
+        """Connect within a second; a Redis that is away or slow is no reason to wait.
+
+        Raises WrongRedisError for one that no waiting mends.
+        """
+        future = self._lane.worker.submit(self._run, self._lane, lambda _session: None)
+        try:
+            future.result(timeout=CONNECT_SECONDS)
+        except WrongRedisError:
+            self.close()
+            raise
+        except (redis.RedisError, OSError, TimeoutError) as error:
+            log.warning("redis_away", why=type(error).__name__)
+            self._discard()
 
     def note_refusals(self, operation: str, answers: Iterable[object]) -> None:
         """Count a call of which Redis refused a part, such as for want of memory.

@@ -15,6 +15,7 @@ from support.feed import Feed, Stream
 from support.forked import SHORT, Fleet, Limits, is_stopped
 from support.invariants import behind, catch_up, committed, hold_invariants, positions
 from support.logs import lines
+from support.pipeline import owned
 from support.polling import eventually
 from support.proving import PROVING, Proof, examples
 
@@ -165,6 +166,7 @@ def test_10_lost_partitions_are_not_committed(fleet: Fleet, proof: Proof) -> Non
     for _ in proof.track(range(rounds), rounds):
         feed.publish(stream.take(300))
         eventually(lambda: sum(positions(fleet).values()) > 0, 60)
+        eventually(lambda: owned(fleet, "frozen") == 12, 60, "owning all partitions")
         frozen = fleet.forked("frozen")
         os.kill(frozen.pid, signal.SIGSTOP)
         fleet.spawn("successor")

@@ -22,7 +22,7 @@ def test_21b_topic_deleted_and_made_again(fleet: Fleet, log: Topic) -> None:
     log.send(shuffled(known))
     check_at_rest(fleet, known)
     make_again(fleet.variables["HOOKLINE_KAFKA_BOOTSTRAP"], log.name)
-    log.send(shuffled(histories(30, "21b again")))
+    log.send(shuffled(histories(6, "21b again")))
     eventually(
         lambda: (
             sum(owned(fleet, name) for name in CONSUMERS) == PARTITIONS
