@@ -161,7 +161,9 @@ def start_time(pid: int) -> str | None:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     except OSError:
         return None if sys.platform == "linux" else _start_time_by_ps(pid)
-    return None if fields[0] == "Z" else fields[19]
+    # A zombie whose other threads still end holds its ports until the last one is gone.
+    state, threads, started = fields[0], int(fields[17]), fields[19]
+    return None if state == "Z" and threads <= 1 else started
 
 
 def _start_time_by_ps(pid: int) -> str | None:
