@@ -47,9 +47,9 @@ class EventLog:
         self._access = access
         self._bootstrap = access["bootstrap.servers"]
         self._refusals = Refusals()
-        self._admin = AdminClient(
-            dict(access) | {"error_cb": self._refusals.note}, logger=logging.getLogger("kafka")
-        )
+        # What the client would log, hundreds of lines where no broker answers, is one AwayError.
+        quiet = {"error_cb": self._refusals.note, "log_level": 0}
+        self._admin = AdminClient(dict(access) | quiet, logger=logging.getLogger("kafka"))
         self._reader: Consumer | None = None
         self.topic = topic
 
