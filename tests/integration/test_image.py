@@ -88,6 +88,7 @@ def test_the_image_knows_its_version(image: Image) -> None:
 
 
 ARGUMENTS = {
+    "doctor": ("--check",),
     "explain": ("cus_1",),
     "dead-letters": ("list",),
     "dead-letters replay": ("--all",),
