@@ -63,9 +63,8 @@ class Contention:
                     current |= self._batch.apply(work[0], current)
             except Retry as retry:
                 self._metrics.batches.labels(retry.cause).inc()
-                if retry.cause not in {Cause.CONTENTION, Cause.BLOCKED}:
-                    raise
-                if self._clock() > give_up_at:
+                contended = retry.cause in {Cause.CONTENTION, Cause.BLOCKED}
+                if not contended or self._clock() > give_up_at:
                     raise
                 tries += 1
                 blocked = blocked + 1 if retry.cause is Cause.BLOCKED else 0

@@ -14,7 +14,7 @@ SERVER = 'connection to server at "10.0.0.7", port 5432 failed: '
     ("said", "word"),
     [
         ("SSL error: certificate verify failed", "sslrootcert"),
-        ('root certificate file "/root/.postgresql/root.crt" does not exist', "sslrootcert"),
+        ('root certificate file "/home/app/.postgresql/root.crt" does not exist', "sslrootcert"),
         ('server certificate for "db" does not match host name "other"', "another host"),
         ("server does not support SSL, but SSL was required", "sslmode"),
         ('FATAL:  password authentication failed for user "hookline"', "password"),
