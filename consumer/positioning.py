@@ -2,10 +2,22 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from consumer.kafka import Cluster
 from consumer.storage.ledger import Ledger
 from consumer.storage.positions import Position, Positions
+
+
+class Gap(StrEnum):
+    """Why the log does not hold what comes next; it stops a partition until an operator decides."""
+
+    BEFORE_LOG = "before_log"
+    """Retention, or somebody, deleted records that were not applied."""
+    PAST_END = "past_end"
+    """The log was cut: it ends before what was applied."""
+    OTHER_TOPIC = "other_topic"
+    """The topic was deleted and made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +84,30 @@ class Positioning:
             self._positions.insert(connection, positions)
 
 
+def judge(position: Position, topic_id: str, log_range: tuple[int, int]) -> Gap | None:
+    """Tell what lies between a position and the log; None if the log holds what comes next."""
+    low, high = log_range
+    if position.topic_id != topic_id:
+        return Gap.OTHER_TOPIC
+    if position.next_offset < low:
+        return Gap.BEFORE_LOG
+    return Gap.PAST_END if position.next_offset > high else None
+
+
 def find_gap(position: Position, topic_id: str, log_range: tuple[int, int]) -> str | None:
-    """Say what is missing between a position and the log; None if the log holds what comes next."""
+    """Say in words what `judge` tells, with the commands that lead on."""
     low, high = log_range
     at = position.next_offset
-    way_on = (
-        f"see `hookline positions show`; restore the log, or go on with "
+    match judge(position, topic_id, log_range):
+        case None:
+            return None
+        case Gap.OTHER_TOPIC:
+            what = "the topic was deleted and made again"
+        case Gap.BEFORE_LOG:
+            what = f"records {at} to {low - 1} are gone, the log begins at {low}"
+        case Gap.PAST_END:
+            what = f"the log was cut off: it ends at {high}, applied is all before {at}"
+    return (
+        f"{what}: see `hookline positions show`; restore the log, or go on with "
         f"`hookline positions accept-gap --partition {position.partition}`"
     )
-    if position.topic_id != topic_id:
-        return f"the topic was deleted and made again: {way_on}"
-    if at < low:
-        return f"records {at} to {low - 1} are gone, the log begins at {low}: {way_on}"
-    if at > high:
-        return f"the log was cut off: it ends at {high}, applied is all before {at}: {way_on}"
-    return None

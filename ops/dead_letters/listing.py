@@ -14,7 +14,8 @@ from consumer.storage.dead_letters import Reason
 from consumer.storage.engine import make_engine
 from consumer.storage.history import snapshot
 from consumer.storage.stored_letters import Choice, LetterSummary, count_letters, list_letters
-from ops.dead_letters.words import by_reason, count, read_reason, visible
+from ops.counting import count
+from ops.dead_letters.words import by_reason, read_reason, visible
 from ops.explain.words import duration
 from schemas.settings import DatabaseSettings
 

@@ -26,7 +26,8 @@ from consumer.storage.positions import Positions
 from consumer.storage.postgres import PostgresLedger
 from consumer.storage.redis_session import open_session
 from consumer.storage.stored_letters import OpenLetter, find_known, find_open
-from ops.dead_letters.words import by_reason, count, explain, read_reason, visible
+from ops.counting import count
+from ops.dead_letters.words import by_reason, explain, read_reason, visible
 from ops.usage import UsageError
 from schemas.metrics import ConsumerMetrics
 from schemas.plans import load_plans

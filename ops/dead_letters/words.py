@@ -39,11 +39,6 @@ def visible(text: str) -> str:
     )
 
 
-def count(number: int, noun: str) -> str:
-    """Say how many."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def by_reason(counts: Mapping[str, int]) -> str:
     """Say how many of each reason, the most first."""
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))

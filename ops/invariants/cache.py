@@ -15,7 +15,8 @@ from sqlalchemy import Row, text
 
 from consumer.billing.entitlement import entitle
 from consumer.storage.redis_session import find_primary
-from ops.invariants.subject import Finding, Looking, NotChecked, Subject, chunks, count
+from ops.counting import count
+from ops.invariants.subject import Finding, Looking, NotChecked, Subject, chunks
 from schemas.entitlement import Entitlement
 from schemas.redis_keys import entitlement_key
 

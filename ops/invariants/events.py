@@ -8,9 +8,10 @@ from sqlalchemy import Connection, Engine, text
 
 from consumer.records import Record
 from consumer.storage.history import snapshot
+from ops.counting import count
 from ops.invariants.event_log import Bounds, EventLog
 from ops.invariants.positions import load_positions
-from ops.invariants.subject import Finding, Looking, NotChecked, Sent, Subject, chunks, count
+from ops.invariants.subject import Finding, Looking, NotChecked, Sent, Subject, chunks
 from schemas.stripe_event import BadEvent, decode_event
 
 RECORDS_AT_ONCE = 500

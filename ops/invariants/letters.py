@@ -6,9 +6,10 @@ from typing import Any
 from sqlalchemy import Row, text
 
 from consumer.storage.dead_letters import Reason
+from ops.counting import count
 from ops.invariants.event_log import Bounds, EventLog
 from ops.invariants.positions import Stored, load_positions, require_log
-from ops.invariants.subject import Finding, Looking, Subject, count
+from ops.invariants.subject import Finding, Looking, Subject
 
 LETTERS_AT_ONCE = 200
 """Bodies in memory at a time; at most half a megabyte each."""

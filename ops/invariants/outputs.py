@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
-from ops.invariants.subject import Finding, Looking, NotChecked, Subject, count
+from ops.counting import count
+from ops.invariants.subject import Finding, Looking, NotChecked, Subject
 
 SHORTEST = 12
 """A shorter secret, as `hookline` for a password, is a word that an output may say."""

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from redis import Redis
 from sqlalchemy import Connection, Engine, text
 
+from ops.counting import count
 from ops.invariants.event_log import Bounds, EventLog
-from ops.invariants.subject import Finding, Looking, NotChecked, Subject, chunks, count
+from ops.invariants.subject import Finding, Looking, NotChecked, Subject, chunks
 from schemas.redis_keys import lock_key
 
 LOOK_SECONDS = 0.2

@@ -9,7 +9,8 @@ import httpx2 as httpx
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from ops.invariants.subject import Finding, Looking, NotChecked, Process, Subject, count
+from ops.counting import count
+from ops.invariants.subject import Finding, Looking, NotChecked, Process, Subject
 
 MORE = 1.1
 LOOK_SECONDS = 0.5

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from consumer.recompute import Findings
 from consumer.repair import CUSTOMERS_AT_ONCE, Repair
 from consumer.storage.history import snapshot
-from ops.invariants.subject import Finding, Looking, Subject, chunks, count
+from ops.counting import count
+from ops.invariants.subject import Finding, Looking, Subject, chunks
 from ops.recompute import say_change
 
 

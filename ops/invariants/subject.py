@@ -102,8 +102,3 @@ def chunks(values: Iterable[T], size: int = ROWS_AT_ONCE) -> Iterator[list[T]]:
     rest = iter(values)
     while chunk := list(islice(rest, size)):
         yield chunk
-
-
-def count(number: int, one: str, many: str | None = None) -> str:
-    """Say how many in words."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

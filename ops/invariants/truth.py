@@ -10,7 +10,8 @@ import httpx2 as httpx
 from sqlalchemy import Connection, Row, text
 
 from consumer.storage.history import snapshot
-from ops.invariants.subject import Finding, Looking, NotChecked, Subject, chunks, count
+from ops.counting import count
+from ops.invariants.subject import Finding, Looking, NotChecked, Subject, chunks
 from ops.simulator.truth import ENDED, Answer, CustomerTruth, SubscriptionTruth
 
 QUESTIONS_AT_ONCE = 16

@@ -9,8 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from consumer.storage.engine import make_engine
+from ops.counting import count
 from ops.positions.reading import read_standings
-from ops.positions.standing import GAPS, Standing, State, count
+from ops.positions.standing import GAPS, Standing, State
 from schemas.settings import PositionsSettings
 
 EXIT_STOPPED = 3

@@ -1,33 +1,28 @@
-"""Where a partition stands: its stored position against its log, judged; pure.
-
-`judge` sees what the consumer's loop sees when it activates a partition, so what is called a gap
-here is what stops it there.
-"""
+"""Where a partition stands: its position against its log, judged as a consumer does; pure."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from consumer.positioning import Gap, judge
 from consumer.storage.positions import Position
+from ops.counting import count
 from ops.usage import UsageError
 
 
 class State(StrEnum):
-    """What a partition's position is worth."""
+    """What a partition's position is worth: well, or why not, gaps by the names of `Gap`."""
 
     OK = "ok"
     NO_POSITION = "no_position"
     """No consumer of the group has had it yet."""
     NO_PARTITION = "no_partition"
     """The topic has fewer partitions than when the position was stored."""
-    BEFORE_LOG = "before_log"
-    """Retention, or somebody, deleted records that were not applied."""
-    PAST_END = "past_end"
-    """The log was cut: it ends before what was applied."""
-    OTHER_TOPIC = "other_topic"
-    """The topic was deleted and made again."""
+    BEFORE_LOG = Gap.BEFORE_LOG
+    PAST_END = Gap.PAST_END
+    OTHER_TOPIC = Gap.OTHER_TOPIC
 
 
-GAPS = frozenset({State.BEFORE_LOG, State.PAST_END, State.OTHER_TOPIC})
+GAPS = frozenset(State(gap) for gap in Gap)
 """What stops a partition until an operator decides."""
 
 
@@ -48,12 +43,7 @@ class Standing:
             return State.NO_PARTITION
         if self.position is None:
             return State.NO_POSITION
-        if self.position.topic_id != self.topic_id:
-            return State.OTHER_TOPIC
-        first, end = self.log
-        if self.position.next_offset < first:
-            return State.BEFORE_LOG
-        return State.PAST_END if self.position.next_offset > end else State.OK
+        return State(judge(self.position, self.topic_id, self.log) or State.OK)
 
     @property
     def lag(self) -> int | None:
@@ -140,8 +130,3 @@ def spread(first: int, end: int) -> str:
     if end - first == 1:
         return f"offset {first}, 1 record"
     return f"offsets {first} to {end - 1}, {count(end - first, 'record')}"
-
-
-def count(number: int, noun: str) -> str:
-    """Say how many."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
