@@ -110,7 +110,7 @@ class Loop:
                 self._pass_ends()
                 self._keep_house()
         finally:
-            self._commit(asynchronous=False)
+            # Commits as it gives the partitions back, if the brokers answer in time.
             self._consumer.close()
             self._ledger.close()
 

@@ -98,15 +98,14 @@ def find_gap(position: Position, topic_id: str, log_range: tuple[int, int]) -> s
     """Say in words what `judge` tells, with the commands that lead on."""
     low, high = log_range
     at = position.next_offset
-    match judge(position, topic_id, log_range):
-        case None:
-            return None
-        case Gap.OTHER_TOPIC:
-            what = "the topic was deleted and made again"
-        case Gap.BEFORE_LOG:
-            what = f"records {at} to {low - 1} are gone, the log begins at {low}"
-        case Gap.PAST_END:
-            what = f"the log was cut off: it ends at {high}, applied is all before {at}"
+    gap = judge(position, topic_id, log_range)
+    if gap is None:
+        return None
+    what = {
+        Gap.OTHER_TOPIC: "the topic was deleted and made again",
+        Gap.BEFORE_LOG: f"records {at} to {low - 1} are gone, the log begins at {low}",
+        Gap.PAST_END: f"the log was cut off: it ends at {high}, applied is all before {at}",
+    }[gap]
     return (
         f"{what}: see `hookline positions show`; restore the log, or go on with "
         f"`hookline positions accept-gap --partition {position.partition}`"

@@ -65,3 +65,17 @@ def test_kafka_killed_under_load(deployment: Pipeline, stack: Stack) -> None:
     eventually(lambda: recorded(deployment) == len(events), 60, "catching up")
     check_outcome(deployment, known)
     assert pids(deployment) == before
+
+
+def test_a_consumer_leaves_although_kafka_is_dead(deployment: Pipeline, stack: Stack) -> None:
+    """SIGTERM finds no broker to commit to: the position is enough, so it ends in order."""
+    deployment.start("ingest", "consumer-1")
+    known = histories(5, "dead")
+    assert set(deployment.post_all(shuffled(known))) == {200}
+    eventually(lambda: recorded(deployment) > 0, what="the first batches")
+    stack.kafka.kill()
+    process = deployment.members["consumer-1"].process
+    process.stop()
+    log = process.log.read_text()
+    assert '"event": "stopped"' in log
+    assert "not_stopped_in_time" not in log
