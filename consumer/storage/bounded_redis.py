@@ -1,10 +1,13 @@
 """Redis within a limit: it answers in time, or "don't know"; it never raises and never decides."""
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 import redis
 import structlog
@@ -85,7 +88,7 @@ class BoundedRedis:
             self._count_unknown(operation)
             return None
         limit = self._call_seconds if self._lane.session else CONNECT_SECONDS
-        future: Future[T] = self._lane.worker.submit(self._run, self._lane, call)
+        future: Future[T] = self._lane.submit(partial(self._run, self._lane, call))
         try:
             answer = future.result(timeout=limit)
         except (redis.RedisError, OSError, TimeoutError, ValueError) as error:
@@ -103,7 +106,7 @@ class BoundedRedis:
 
         Raises WrongRedisError for one that no waiting mends.
         """
-        future = self._lane.worker.submit(self._run, self._lane, lambda _session: None)
+        future = self._lane.submit(partial(self._run, self._lane, lambda _session: None))
         try:
             future.result(timeout=CONNECT_SECONDS)
         except WrongRedisError:
@@ -134,7 +137,7 @@ class BoundedRedis:
     def close(self) -> None:
         """Close the connection; safe to repeat."""
         self._discard()
-        self._lane.worker.shutdown(wait=False)
+        self._lane.end()
 
     def _run(self, lane: "_Lane", call: Callable[[Session], T]) -> T:
         if lane.session is None:
@@ -152,7 +155,7 @@ class BoundedRedis:
         thread for long: it is left to its fate, and a new one takes over.
         """
         lane, self._lane = self._lane, _Lane()
-        lane.worker.shutdown(wait=False)
+        lane.end()
         if lane.session is not None:
             lane.session.client.connection_pool.disconnect()
 
@@ -161,9 +164,29 @@ class _Lane:
     """One thread with the connection that it alone uses.
 
     A thread that was given up and connects late keeps what it gets: on a shared connection it
-    would read the answers to another call's marks.
+    would read the answers to another call's marks. It is a daemon, unlike an executor's: one that
+    a trickling server holds must not hold up the end of the process.
     """
 
     def __init__(self) -> None:
-        self.worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="redis")
         self.session: Session | None = None
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        threading.Thread(target=self._work, name="redis", daemon=True).start()
+
+    def submit(self, call: Callable[[], T]) -> Future[T]:
+        """Let the thread make a call, after those that wait."""
+        future: Future[T] = Future()
+        self._calls.put((future, call))
+        return future
+
+    def end(self) -> None:
+        """Let the thread end once its call returns; does not wait."""
+        self._calls.put(None)
+
+    def _work(self) -> None:
+        while found := self._calls.get():
+            future, call = found
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - it is the caller's
+                future.set_exception(error)

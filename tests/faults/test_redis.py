@@ -104,6 +104,20 @@ def test_17_redis_away_or_slow(
     assert pids(deployed) == before
 
 
+def test_17_a_consumer_leaves_while_redis_trickles(
+    deployed: Fleet, proxy: Proxy, log: Topic
+) -> None:
+    """A call that Redis never lets end holds up no SIGTERM: it ends in order, with 0."""
+    deployed.start("consumer-1")
+    known = histories(10, "17 leaves")
+    proxy.trickle()
+    log.send(shuffled(known))
+    eventually(lambda: recorded(deployed) == sum(len(h.events) for h in known))
+    deployed.forked("consumer-1").terminate()
+    eventually(lambda: not deployed.forked("consumer-1").is_alive(), what="its end")
+    assert deployed.forked("consumer-1").exit_code == 0, deployed.log("consumer-1")[-2_000:]
+
+
 def test_17_redis_killed_between_a_commit_and_what_follows(
     deployed: Fleet, valkey: Valkey, log: Topic
 ) -> None:
