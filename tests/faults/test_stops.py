@@ -15,7 +15,7 @@ from support.feed import Feed, Stream
 from support.forked import SHORT, Fleet, Limits, is_stopped
 from support.invariants import behind, catch_up, committed, hold_invariants, positions
 from support.logs import lines
-from support.pipeline import owned
+from support.pipeline import counted, owned
 from support.polling import eventually
 from support.proving import PROVING, Proof, examples
 
@@ -147,6 +147,8 @@ def test_03_a_backend_that_cannot_send_is_ended(fleet: Fleet, proof: Proof) -> N
         catch_up(fleet, 60)
         assert fleet.query(f"SELECT pid FROM pg_stat_activity WHERE pid = {pid}") == []  # noqa: S608
         connection.close()
+    ended = counted(fleet.metrics("consumer-1"), "hookline_consumer_ended_backends_total")
+    assert ended == {"": 1}
     hold_invariants(fleet, stream.known)
     proof.count(backends_ended=1)
 
