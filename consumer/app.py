@@ -10,7 +10,6 @@ from functools import partial
 from types import FrameType
 
 import structlog
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from consumer.batch import Batch
 from consumer.decode import Decoder
@@ -26,7 +25,7 @@ from consumer.storage.invalidation import Sweeper
 from consumer.storage.positions import Positions
 from consumer.storage.postgres import PostgresLedger
 from consumer.storage.redis_session import WrongRedisError, open_session
-from schemas.metrics import ConsumerMetrics
+from schemas.metrics import ConsumerMetrics, new_registry
 from schemas.plans import load_plans
 from schemas.readiness import Readiness, ServeAdmin
 from schemas.settings import ConsumerSettings
@@ -42,9 +41,7 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
     A second signal, or 20 seconds, ends the process at once with a code other than 0; the
     positions make that safe. Raises PlansError, or Halt before the first batch.
     """
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
+    registry = new_registry()
     metrics = ConsumerMetrics(registry)
     readiness = Readiness()
     plans = load_plans(settings.plans_file)
@@ -59,7 +56,7 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
     ledger = PostgresLedger(engine, metrics.ended_backends.inc)
     positions = Positions(settings.kafka_group, settings.kafka_topic)
     sweeper = Sweeper(redis)
-    housekeeping = Housekeeping(ledger, sweeper, plans)
+    housekeeping = Housekeeping(ledger, sweeper, plans, metrics)
     batch = Batch(
         decoder=Decoder(settings.record_secrets()),
         hints=Hints(redis),

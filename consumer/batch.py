@@ -35,6 +35,7 @@ from consumer.storage.invalidation import Sweeper
 from consumer.storage.ledger import Ledger, Transaction
 from consumer.storage.positions import Position, Positions
 from consumer.storage.stored_letters import StoredLetter
+from schemas.labels import Phase, Verdict
 from schemas.metrics import ConsumerMetrics
 from schemas.plans import Plans
 
@@ -80,7 +81,7 @@ class Batch:
         self._metrics.batch_records.observe(len(records))
         expected = {record.partition: positions[record.partition] for record in records}
         moved = self._apply_all(FromKafka(self._positions, expected), records)
-        self._metrics.batches.labels("applied").inc()
+        self._metrics.batches.labels(Verdict.APPLIED).inc()
         return moved
 
     def replay(self, letters: Sequence[StoredLetter]) -> Replayed:
@@ -104,14 +105,14 @@ class Batch:
     def _apply(
         self, origin: Origin, records: Sequence[Record], scope: Scope
     ) -> dict[int, Position]:
-        with self._phase("decode"):
+        with self._phase(Phase.DECODE):
             decoded = self._decoder.decode(records)
         locked = sorted({event.customer for event in decoded.events if event.customer})
-        with self._phase("redis_before"):
+        with self._phase(Phase.REDIS_BEFORE):
             seen = self._hints.before([event.event.id for event in decoded.events], locked)
         self._reach("after_redis_pre")
 
-        with self._phase("transaction"), self._ledger.transaction() as transaction:
+        with self._phase(Phase.TRANSACTION), self._ledger.transaction() as transaction:
             pass_ = start(decoded, seen, origin.lock(transaction, records))
             self._fold(transaction, pass_, scope)
             self._reach("after_fold")
@@ -120,7 +121,7 @@ class Batch:
             self._reach("before_commit")
         self._reach("after_commit")
 
-        with self._phase("redis_after"):
+        with self._phase(Phase.REDIS_AFTER):
             changed = pass_.changes.changed_customers
             self._reach("before_redis_post")
             if self._hints.after(changed, marks_of(pass_), locked) and invalidation is not None:
@@ -152,8 +153,8 @@ class Batch:
             # The last pass of a split batch meets the events of its own earlier passes.
             pass_.note_recorded(recorded)
 
-    def _phase(self, name: str) -> AbstractContextManager[object]:
-        return self._metrics.batch_seconds.labels(name).time()
+    def _phase(self, phase: Phase) -> AbstractContextManager[object]:
+        return self._metrics.batch_seconds.labels(phase).time()
 
 
 def _write(transaction: Transaction, changes: Changes) -> int | None:

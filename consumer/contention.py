@@ -12,6 +12,7 @@ from consumer.errors import Cause, Retry
 from consumer.records import Record
 from consumer.storage.ledger import Ledger
 from consumer.storage.positions import Position
+from schemas.labels import Verdict
 from schemas.metrics import ConsumerMetrics
 
 log = structlog.get_logger()
@@ -62,7 +63,7 @@ class Contention:
                 with self._ledger.ending_blockers() if blocked >= END_AFTER else nullcontext():
                     current |= self._batch.apply(work[0], current)
             except Retry as retry:
-                self._metrics.batches.labels(retry.cause).inc()
+                self._metrics.batches.labels(Verdict(retry.cause)).inc()
                 contended = retry.cause in {Cause.CONTENTION, Cause.BLOCKED}
                 if not contended or self._clock() > give_up_at:
                     raise

@@ -1,7 +1,8 @@
-"""How far a consumer is behind, in records and in seconds."""
+"""How far a consumer is behind, in records and in seconds, and how fast it goes."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from consumer.records import Record
 from consumer.storage.positions import Position
@@ -9,7 +10,10 @@ from schemas.metrics import ConsumerMetrics
 
 
 class Lag:
-    """Follows each partition's oldest record that is not applied yet."""
+    """Follows each partition's oldest record that is not applied yet.
+
+    Its age is computed when somebody asks for the metrics: a loop that hangs lets it grow.
+    """
 
     def __init__(self, metrics: ConsumerMetrics, now: Callable[[], float] = time.time) -> None:
         self._metrics = metrics
@@ -21,29 +25,36 @@ class Lag:
         for record in reversed(records):
             self._behind_since[record.partition] = record.timestamp.timestamp()
 
+    def applied(self, before: Mapping[int, Position], after: Mapping[int, Position]) -> None:
+        """Count how far positions moved on."""
+        for partition, position in after.items():
+            moved = position.next_offset - before[partition].next_offset
+            self._metrics.applied_records.labels(partition).inc(max(moved, 0))
+
     def observe(self, position: Position, log_end: int, committed: int | None) -> int:
         """Export a partition's lag and return it; `log_end` below zero: it is not known yet."""
         partition = position.partition
-        label = str(partition)
         lag = max(log_end - position.next_offset, 0)
-        since = self._behind_since.setdefault(partition, self._now()) if lag else None
-        if since is None:
+        if lag:
+            self._behind_since.setdefault(partition, self._now())
+        else:
             self._behind_since.pop(partition, None)
-        age = max(self._now() - since, 0.0) if since is not None else 0.0
-        self._metrics.lag_records.labels(label).set(lag)
-        self._metrics.lag_seconds.labels(label).set(age)
+        self._metrics.lag_records.labels(partition).set(lag)
+        self._metrics.lag_seconds.labels(partition).set_function(partial(self._age, partition))
+        self._metrics.applied_records.labels(partition)
         if committed is not None:
             uncommitted = max(position.next_offset - committed, 0)
-            self._metrics.uncommitted_records.labels(label).set(uncommitted)
+            self._metrics.uncommitted_records.labels(partition).set(uncommitted)
         return lag
 
     def forget(self, partition: int) -> None:
         """Drop a partition that is no longer ours from the export."""
         self._behind_since.pop(partition, None)
-        for gauge in (
-            self._metrics.lag_records,
-            self._metrics.lag_seconds,
-            self._metrics.uncommitted_records,
-        ):
-            if (str(partition),) in gauge._metrics:  # noqa: SLF001 - remove() logs if absent
-                gauge.remove(str(partition))
+        self._metrics.lag_records.forget(partition)
+        self._metrics.lag_seconds.forget(partition)
+        self._metrics.uncommitted_records.forget(partition)
+        self._metrics.applied_records.forget(partition)
+
+    def _age(self, partition: int) -> float:
+        since = self._behind_since.get(partition)
+        return 0.0 if since is None else max(self._now() - since, 0.0)

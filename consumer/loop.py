@@ -32,6 +32,7 @@ from consumer.progress import Progress
 from consumer.records import Record
 from consumer.storage.ledger import Ledger
 from consumer.storage.positions import Positions
+from schemas.labels import Layer, Rebalance
 from schemas.metrics import ConsumerMetrics
 
 log = structlog.get_logger()
@@ -87,6 +88,7 @@ class Loop:
         self._stopping = False
         self._pid = os.getpid()
         metrics.stalled_partitions.set_function(lambda: len(self._progress.stalled()))
+        metrics.loop_seconds.set_function(self._progress.still_seconds)
 
     def stop(self) -> None:
         """Ask the loop to finish the batch and leave; safe to call from a signal handler."""
@@ -160,7 +162,7 @@ class Loop:
         if partition not in expected or offset is None:
             return None
         if offset < expected[partition]:
-            self._metrics.duplicates.labels("position").inc(not at_end)
+            self._metrics.duplicates.labels(Layer.POSITION).inc(not at_end)
             return None
         if offset > expected[partition] and not self._is_known_gap(partition, expected[partition]):
             del expected[partition]
@@ -219,6 +221,7 @@ class Loop:
         self._reach("after_poll")
         try:
             for moved in self._contention.apply(records, self._assignment.active):
+                self._lag.applied(self._assignment.active, moved)
                 self._assignment.move(moved)
                 self._backoff.worked()
         except Retry as retry:
@@ -295,16 +298,19 @@ class Loop:
         self._assignment.add(numbers)
         self._pause(numbers)
         self._backoff.hurry()
+        self._metrics.rebalances.labels(Rebalance.ASSIGNED).inc()
         self._count_partitions()
         log.info("partitions_assigned", partitions=sorted(numbers))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._reach("in_revoke")
         self._commit(asynchronous=False)
+        self._metrics.rebalances.labels(Rebalance.REVOKED).inc()
         self._release(consumer, partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Commit nothing: the partitions may be somebody else's already."""
+        self._metrics.rebalances.labels(Rebalance.LOST).inc()
         self._release(consumer, partitions)
 
     def _release(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -322,6 +328,7 @@ class Loop:
     def _count_partitions(self) -> None:
         self._metrics.partitions.set(len(self._assignment))
         self._metrics.stopped_partitions.set(len(self._assignment.stopped))
+        self._metrics.waiting_partitions.set(len(self._assignment.waiting))
 
     # --- between batches
 

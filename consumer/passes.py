@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import structlog
 
@@ -15,6 +16,7 @@ from consumer.storage.hints import Seen
 from consumer.storage.ledger import RecordedEvent
 from consumer.storage.marks import backed_marks
 from consumer.storage.positions import Position
+from schemas.labels import ByEvent, EventReason, Layer, LetterReason, Outcome
 from schemas.metrics import ConsumerMetrics, type_label
 from schemas.redis_keys import Mark
 
@@ -43,7 +45,7 @@ class Pass:
     seen: Seen
     stored: dict[int, Position]
     fresh: list[Incoming]
-    duplicates: dict[str, int]
+    duplicates: dict[Layer, int]
     second_renderings: list[str]
     letters: list[DeadLetter]
     changes: Changes = field(default_factory=Changes)
@@ -52,7 +54,7 @@ class Pass:
     def note_recorded(self, recorded: Mapping[str, RecordedEvent]) -> None:
         """Count events that are recorded already, and those that came in another rendering."""
         known = [event for event in self.fresh if event.event.id in recorded]
-        self.duplicates["event_id"] = sum(
+        self.duplicates[Layer.EVENT_ID] = sum(
             recorded[event.event.id].outcome != "failed" for event in known
         )
         self.second_renderings += [
@@ -68,9 +70,9 @@ def start(decoded: Decoded, seen: Seen, stored: dict[int, Position]) -> Pass:
     marked = backed_marks(seen.marks, stored.values())
     fresh = [event for event in ahead if event.event.id not in marked]
     duplicates = {
-        "batch": decoded.repeats,
-        "position": len(decoded.events) - len(ahead),
-        "redis": len(ahead) - len(fresh),
+        Layer.BATCH: decoded.repeats,
+        Layer.POSITION: len(decoded.events) - len(ahead),
+        Layer.REDIS: len(ahead) - len(fresh),
     }
     letters = [letter for letter in decoded.letters if _is_ahead(letter.record, stored)]
     return Pass(seen, stored, fresh, duplicates, list(decoded.second_renderings), letters)
@@ -111,11 +113,10 @@ def marks_of(pass_: Pass) -> dict[str, Mark]:
 def count(pass_: Pass, metrics: ConsumerMetrics, now: datetime) -> None:
     """Count what one committed pass did, and write its one log line."""
     changes = pass_.changes
-    kinds = Counter((type_label(r["type"]), r["outcome"], r["reason"]) for r in changes.events)
-    for (type_, outcome, reason), count in kinds.items():
-        metrics.events.labels(type_, outcome, reason or "").inc(count)
+    for labels, count in Counter(map(_labels, changes.events)).items():
+        metrics.events.labels(*labels).inc(count)
     for reason, count in Counter(letter.reason for letter in pass_.letters).items():
-        metrics.dead_letters.labels(reason).inc(count)
+        metrics.dead_letters.labels(LetterReason(reason)).inc(count)
     for layer, count in pass_.duplicates.items():
         metrics.duplicates.labels(layer).inc(count)
     for event_id in pass_.second_renderings:
@@ -125,8 +126,8 @@ def count(pass_: Pass, metrics: ConsumerMetrics, now: datetime) -> None:
     metrics.unmapped_prices.inc(changes.unmapped)
     metrics.ambiguous.inc(changes.ambiguous)
     for incoming in pass_.fresh:
-        delay = (now - incoming.received_at).total_seconds()
-        metrics.end_to_end_seconds.observe(max(delay, 0))
+        metrics.end_to_end_seconds.observe(_age(incoming.received_at, now))
+        metrics.created_to_commit_seconds.observe(_age(incoming.created_at, now))
     log.info(
         "batch_applied",
         events=len(changes.events),
@@ -135,3 +136,13 @@ def count(pass_: Pass, metrics: ConsumerMetrics, now: datetime) -> None:
         duplicates=sum(pass_.duplicates.values()),
         positions={p: position.next_offset for p, position in pass_.moved.items()},
     )
+
+
+def _labels(row: Mapping[str, Any]) -> ByEvent:
+    """Return how the row of an event is counted."""
+    reason = EventReason(row["reason"] or "")
+    return ByEvent(type_label(row["type"]), Outcome(row["outcome"]), reason)
+
+
+def _age(moment: datetime, now: datetime) -> float:
+    return max((now - moment).total_seconds(), 0)

@@ -39,9 +39,13 @@ class Progress:
         latest = self._clock() - STILL_SECONDS
         return sorted(p for p, (_, since) in list(self._moved.items()) if since < latest)
 
+    def still_seconds(self) -> float:
+        """Return how long ago the loop last came round."""
+        return self._clock() - self._turned
+
     def problem(self) -> str | None:
         """Say for readiness what stands still."""
-        still = self._clock() - self._turned
+        still = self.still_seconds()
         if still > STILL_SECONDS:
             return f"the loop has not come round for {still:.0f} s: start the process anew"
         if stalled := self.stalled():

@@ -13,13 +13,12 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import ConfigResource
 from confluent_kafka.admin._resource import ResourceType
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from ingest.protocol import limit_protocol
 from ingest.publisher import Publisher, producer_config
 from ingest.webhook import Webhook
 from schemas.access import Refusals
-from schemas.metrics import IngestMetrics
+from schemas.metrics import IngestMetrics, new_registry
 from schemas.readiness import Readiness, Serve, ServeAdmin
 from schemas.settings import IngestSettings, SettingsError, load
 from schemas.topics import MIN_INSYNC, REPLICATION
@@ -44,16 +43,14 @@ def run(
 async def _run(
     settings: IngestSettings, listener: socket.socket, serve: Serve, serve_admin: ServeAdmin
 ) -> int:
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
+    registry = new_registry()
     metrics = IngestMetrics(registry)
     readiness = Readiness()
-    secrets = SecretStore(settings)
+    secrets = SecretStore(settings, metrics)
     publisher = Publisher(
         producer_config(settings), settings.kafka_topic, asyncio.get_running_loop(), metrics
     )
-    topic = TopicProbe(settings)
+    topic = TopicProbe(settings, metrics)
     readiness.add("kafka", topic.problem)
     webhook = Webhook(
         publisher=publisher,
@@ -83,8 +80,9 @@ async def _run(
 class SecretStore:
     """The signing secrets of the moment."""
 
-    def __init__(self, settings: IngestSettings) -> None:
-        self._secrets = _plain(settings)
+    def __init__(self, settings: IngestSettings, metrics: IngestMetrics) -> None:
+        self._metrics = metrics
+        self._take(settings)
 
     def current(self) -> Sequence[str]:
         """Return the secrets, in the order of their positions."""
@@ -93,21 +91,25 @@ class SecretStore:
     def reload(self) -> None:
         """Read the secrets again; if they cannot be read, the ones in use stay."""
         try:
-            self._secrets = _plain(load(IngestSettings))
+            self._take(load(IngestSettings))
         except SettingsError as error:
             log.error("secrets_not_reloaded", why=error.problems)  # noqa: TRY400 - no traceback
             return
         log.info("secrets_reloaded", count=len(self._secrets))
 
-
-def _plain(settings: IngestSettings) -> tuple[str, ...]:
-    return tuple(secret.get_secret_value() for secret in settings.webhook_secrets)
+    def _take(self, settings: IngestSettings) -> None:
+        self._secrets = tuple(secret.get_secret_value() for secret in settings.webhook_secrets)
+        self._metrics.secrets.set(len(self._secrets))
+        for position, _ in enumerate(self._secrets, 1):
+            # Shown from the start: a secret that never matches is seen as one.
+            self._metrics.matched_secrets.labels(position)
 
 
 class TopicProbe:
     """Looks every few seconds whether the topic is there and safe enough."""
 
-    def __init__(self, settings: IngestSettings) -> None:
+    def __init__(self, settings: IngestSettings, metrics: IngestMetrics) -> None:
+        self._metrics = metrics
         self._refusals = Refusals()
         config: dict[str, Any] = {**settings.kafka_access(), "error_cb": self._refusals.note}
         self._admin = AdminClient(config, logger=logging.getLogger("kafka"))
@@ -137,6 +139,7 @@ class TopicProbe:
             topic = self._admin.list_topics(self._topic, timeout=PROBE_SECONDS).topics[self._topic]
             if topic.error is not None or not topic.partitions:
                 return f"there is no topic {self._topic}: run `hookline migrate`"
+            self._metrics.topic_partitions.set(len(topic.partitions))
             replicas = min(len(partition.replicas) for partition in topic.partitions.values())
             insync = self._min_insync() if self._demanding else MIN_INSYNC
         except KafkaException as error:

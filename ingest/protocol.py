@@ -6,6 +6,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from schemas.labels import Limit, RequestReason, Status
 from schemas.metrics import IngestMetrics
 
 MAX_HEADER_BYTES = 16 * 1024
@@ -32,7 +33,7 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self.connections) >= MAX_CONNECTIONS:
-            self.metrics.refused_connections.labels("connections").inc()
+            self.metrics.refused_connections.labels(Limit.CONNECTIONS).inc()
             self._refused = True
             transport.abort()
             return
@@ -55,7 +56,7 @@ class _LimitedProtocol(HttpToolsProtocol):
         # Bytes since the last piece of a body: headers, trailers and chunk extensions are held to
         # one limit, also while an earlier request of the connection waits for its answer.
         if self._raw_bytes > MAX_HEADER_BYTES:
-            self._refuse(431, "header_too_large")
+            self._refuse(431, RequestReason.HEADER_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         self._in_body = False
@@ -74,11 +75,11 @@ class _LimitedProtocol(HttpToolsProtocol):
         self._disarm()
         if self.parser.should_upgrade():
             # The parser reads no body behind an upgrade (or CONNECT), whatever its length says.
-            self._refuse(400, "bad_request")
+            self._refuse(400, RequestReason.BAD_REQUEST)
             return
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADERS:
-            self._refuse(431, "header_too_large")
+            self._refuse(431, RequestReason.HEADER_TOO_LARGE)
             return
         super().on_headers_complete()
 
@@ -105,7 +106,7 @@ class _LimitedProtocol(HttpToolsProtocol):
             self._await_headers()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - the signature is uvicorn's
-        self._refuse(400, "bad_request")
+        self._refuse(400, RequestReason.BAD_REQUEST)
 
     def _await_headers(self) -> None:
         self._disarm()
@@ -119,10 +120,10 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     def _expire(self) -> None:
         if self._raw_bytes:
-            self.metrics.refused_connections.labels("header_time").inc()
+            self.metrics.refused_connections.labels(Limit.HEADER_TIME).inc()
         self.transport.close()
 
-    def _refuse(self, status: int, reason: str) -> None:
+    def _refuse(self, status: int, reason: RequestReason) -> None:
         """Answer in place of the app, and close: what else is on the line is not read."""
         if self._is_ending():
             return
@@ -130,9 +131,9 @@ class _LimitedProtocol(HttpToolsProtocol):
         if self._owes_answers():
             # An answer now would be taken for that of an earlier request. Those come, then the end.
             self._ends = True
-            self.metrics.requests.labels("none", reason).inc()
+            self.metrics.requests.labels(Status.NONE, reason).inc()
             return
-        self.metrics.requests.labels(str(status), reason).inc()
+        self.metrics.requests.labels(Status(str(status)), reason).inc()
         body = json.dumps({"error": reason}).encode()
         headers: dict[str, Any] = {
             "content-type": "application/json",

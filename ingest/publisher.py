@@ -12,6 +12,7 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from schemas.envelope import Envelope, to_headers, to_key
+from schemas.labels import PublishResult
 from schemas.metrics import IngestMetrics
 from schemas.settings import IngestSettings
 from schemas.topics import MAX_MESSAGE_BYTES
@@ -84,7 +85,7 @@ class Publisher:
         self._config = config
         self._topic = topic
         self._loop = loop
-        self._seconds = {r: metrics.publish_seconds.labels(r) for r in ("delivered", "failed")}
+        self._seconds = {r: metrics.publish_seconds.labels(r) for r in PublishResult}
         self._waiting = metrics.waiting
         self._done: deque[tuple[asyncio.Future[Receipt], Receipt | KafkaError]] = deque()
         self._wake_scheduled = False
@@ -117,7 +118,7 @@ class Publisher:
             raise Unavailable(WhyUnavailable.QUEUE_FULL) from None
         except KafkaException:
             raise Unavailable(WhyUnavailable.NOT_DELIVERED) from None
-        result = "failed"
+        result = PublishResult.FAILED
         self._waiting.inc()
         try:
             async with asyncio.timeout(ACK_SECONDS):
@@ -125,7 +126,7 @@ class Publisher:
         except TimeoutError:
             raise Unavailable(WhyUnavailable.NOT_ACKNOWLEDGED) from None
         else:
-            result = "delivered"
+            result = PublishResult.DELIVERED
             return receipt
         finally:
             self._waiting.dec()

@@ -16,6 +16,7 @@ import structlog
 
 from ingest.publisher import Receipt, Unavailable
 from schemas.envelope import HEADER_LIMIT, Envelope
+from schemas.labels import RequestReason, Status
 from schemas.metrics import IngestMetrics
 from schemas.readiness import Readiness
 from schemas.signature import RefusalReason, Refused, verify
@@ -41,23 +42,23 @@ class Answer:
 
     status: int
     body: dict[str, Any]
-    reason: str
+    reason: RequestReason
     headers: tuple[tuple[bytes, bytes], ...] = ()
     event_id: str | None = field(default=None)
 
 
 class Refusal(Exception):  # noqa: N818 - an answer on its way out
-    """An answer other than 200, with the reason code for the metric."""
+    """An answer other than 200; the caller is told the reason, or an `error` that says less."""
 
     def __init__(
         self,
         status: int,
-        error: str,
-        reason: str | None = None,
+        reason: RequestReason,
+        error: str | None = None,
         headers: tuple[tuple[bytes, bytes], ...] = (),
     ) -> None:
-        self.answer = Answer(status, {"error": error}, reason or error, headers)
-        super().__init__(error)
+        self.answer = Answer(status, {"error": error or reason}, reason, headers)
+        super().__init__(reason)
 
 
 CLOSE = ((b"connection", b"close"),)
@@ -106,9 +107,13 @@ class Webhook:
                 answer = refusal.answer
                 log.info("refused", answer=answer.status, reason=answer.reason)
             except Gone:
-                self._metrics.requests.labels("none", "disconnected").inc()
+                self._metrics.requests.labels(Status.NONE, RequestReason.DISCONNECTED).inc()
                 return
-            self._metrics.requests.labels(str(answer.status), answer.reason).inc()
+            except Exception:
+                # The server answers 500 in our place.
+                self._metrics.requests.labels(Status.ERROR, RequestReason.ERROR).inc()
+                raise
+            self._metrics.requests.labels(Status(str(answer.status)), answer.reason).inc()
             await _send(answer, send)
 
     async def _handle(self, scope: Scope, receive: Receive) -> Answer:
@@ -117,8 +122,8 @@ class Webhook:
         signature = self._verify(headers, body)
         try:
             route = decode_route(body)
-        except BadEvent as error:
-            raise Refusal(400, error.reason) from None
+        except BadEvent:
+            raise Refusal(400, RequestReason.INVALID_PAYLOAD) from None
         why_ignored = self._why_ignored(route)
         if why_ignored is not None:
             log.info("ignored", reason=why_ignored, event_id=route.id[:HEADER_LIMIT])
@@ -131,24 +136,26 @@ class Webhook:
         if isinstance(verdict, Refused):
             utf8 = verdict.reason is not RefusalReason.NOT_UTF8
             # One answer for every reason: which one it was would help a forger.
-            raise Refusal(400, "invalid_signature" if utf8 else "invalid_payload", verdict.reason)
-        self._metrics.matched_secrets.labels(str(verdict.position)).inc()
+            told = "invalid_signature" if utf8 else "invalid_payload"
+            raise Refusal(400, RequestReason(verdict.reason), told)
+        self._metrics.matched_secrets.labels(verdict.position).inc()
+        self._metrics.last_event.set(self._clock())
         return signature
 
-    def _why_ignored(self, route: Route) -> str | None:
+    def _why_ignored(self, route: Route) -> RequestReason | None:
         if route.is_thin:
-            return "thin_event"
+            return RequestReason.THIN_EVENT
         if route.account is not None:
-            return "connected_account"
+            return RequestReason.CONNECTED_ACCOUNT
         if route.livemode is not None and route.livemode != self._livemode:
-            return "other_mode"
+            return RequestReason.OTHER_MODE
         return None
 
     async def _publish(self, route: Route, body: bytes, signature: bytes) -> Answer:
         if self._readiness.is_draining:
-            raise Refusal(503, "unavailable", "draining", RETRY + CLOSE)
+            raise Refusal(503, RequestReason.DRAINING, "unavailable", RETRY + CLOSE)
         if self._waiting >= MAX_WAITING:
-            raise Refusal(503, "unavailable", "too_many_waiting", RETRY)
+            raise Refusal(503, RequestReason.TOO_MANY_WAITING, "unavailable", RETRY)
         received_at = datetime.fromtimestamp(self._clock(), UTC)
         created = received_at if route.created is None else _moment(route.created)
         envelope = Envelope(
@@ -165,7 +172,7 @@ class Webhook:
         try:
             receipt = await self._publisher.publish(envelope)
         except Unavailable as error:
-            raise Refusal(503, "unavailable", error.reason, RETRY) from None
+            raise Refusal(503, RequestReason(error.reason), "unavailable", RETRY) from None
         finally:
             self._waiting -= 1
         return Answer(
@@ -177,22 +184,23 @@ class Webhook:
                 "partition": receipt.partition,
                 "offset": receipt.offset,
             },
-            "accepted",
+            RequestReason.ACCEPTED,
         )
 
 
 def _check_request(scope: Scope) -> dict[bytes, bytes]:
     """Return the headers of a request for us, repeated ones joined as HTTP has it."""
     if scope["path"] != PATH:
-        raise Refusal(404, "not_found", headers=CLOSE)
+        raise Refusal(404, RequestReason.NOT_FOUND, headers=CLOSE)
     if scope["method"] != "POST":
-        raise Refusal(405, "method_not_allowed", headers=((b"allow", b"POST"), *CLOSE))
+        allow = (b"allow", b"POST")
+        raise Refusal(405, RequestReason.METHOD_NOT_ALLOWED, headers=(allow, *CLOSE))
     headers: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         headers[name] = headers[name] + b"," + value if name in headers else value
     if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
         # Never inflated: a small body could become a large one.
-        raise Refusal(415, "unsupported_encoding", headers=CLOSE)
+        raise Refusal(415, RequestReason.UNSUPPORTED_ENCODING, headers=CLOSE)
     return headers
 
 
@@ -200,7 +208,7 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
     """Read the body, counted while it comes: its declared length may be a lie."""
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and len(declared) < 20 and int(declared) > MAX_BODY_BYTES:  # noqa: PLR2004
-        raise Refusal(413, "payload_too_large", headers=CLOSE)
+        raise Refusal(413, RequestReason.PAYLOAD_TOO_LARGE, headers=CLOSE)
     parts: list[bytes] = []
     size = 0
     try:
@@ -212,11 +220,11 @@ async def _read_body(headers: dict[bytes, bytes], receive: Receive) -> bytes:
                 parts.append(message.get("body", b""))
                 size += len(parts[-1])
                 if size > MAX_BODY_BYTES:
-                    raise Refusal(413, "payload_too_large", headers=CLOSE)
+                    raise Refusal(413, RequestReason.PAYLOAD_TOO_LARGE, headers=CLOSE)
                 if not message.get("more_body", False):
                     return b"".join(parts)
     except TimeoutError:
-        raise Refusal(408, "too_slow", headers=CLOSE) from None
+        raise Refusal(408, RequestReason.TOO_SLOW, headers=CLOSE) from None
 
 
 async def _send(answer: Answer, send: Send) -> None:

@@ -1,13 +1,9 @@
 """The option and metric tables of the documentation, generated from what the code reads."""
 
-from collections.abc import Iterator
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import Metric
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from schemas.metrics import ConsumerMetrics, GatekeeperMetrics, IngestMetrics
+from ops.catalogue import catalogue, label_values
 from schemas.settings import (
     PREFIX,
     ConsumerSettings,
@@ -56,21 +52,25 @@ def render_options() -> str:
 def render_metrics() -> str:
     """Return the Markdown table of all metrics."""
     rows = [
-        f"| `{_exposed_name(metric)}` | {metric.type} | {metric.documentation} |"
-        for metric in sorted(_collect(), key=lambda metric: metric.name)
+        f"| `{entry.name}` | {entry.kind} | {', '.join(f'`{name}`' for name in entry.labels)} "
+        f"| {entry.documentation} |"
+        for entry in catalogue()
     ]
-    return "\n".join(["| metric | kind | meaning |", "|---|---|---|", *rows])
+    return "\n".join(["| metric | kind | labels | meaning |", "|---|---|---|---|", *rows])
 
 
-def _collect() -> Iterator[Metric]:
-    for catalogue in (IngestMetrics, ConsumerMetrics, GatekeeperMetrics):
-        registry = CollectorRegistry()
-        catalogue(registry)
-        yield from registry.collect()
-
-
-def _exposed_name(metric: Metric) -> str:
-    return metric.name + ("_total" if metric.type == "counter" else "")
+def render_label_values() -> str:
+    """Return the Markdown table of the values that labels have."""
+    names = {
+        kind: sorted({name for e in catalogue() for name, k in e.labels.items() if k is kind})
+        for kind in label_values()
+    }
+    rows = [
+        f"| {', '.join(f'`{name}`' for name in names[kind])} | {(kind.__doc__ or '').rstrip('.')} "
+        f"| {', '.join(f'`{value}`' for value in values if value)} |"
+        for kind, values in label_values().items()
+    ]
+    return "\n".join(["| label | says | values |", "|---|---|---|", *rows])
 
 
 def _default(field: FieldInfo) -> str:

@@ -1,15 +1,39 @@
 """The metric catalogue: a metric exists only if it stands here; no I/O.
 
-One class per process; each metric is an attribute, so a misspelt one is a type error. No label
-carries a customer, an event id or anything else a stranger chooses.
+One class per process; each metric is an attribute, so a misspelt one is a type error. So is a
+label value that is not in its list (schemas/labels.py).
 """
+
+from importlib.metadata import version as installed_version
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     Histogram,
+    PlatformCollector,
+    ProcessCollector,
     disable_created_metrics,
+)
+
+from schemas.instruments import Counters, Gauges, Histograms
+from schemas.labels import (
+    ByAnswer,
+    ByEvent,
+    ByLayer,
+    ByLetter,
+    ByLimit,
+    ByOperation,
+    ByPartition,
+    ByPhase,
+    ByRebalance,
+    ByRequest,
+    ByResult,
+    BySecret,
+    BySource,
+    ByVerdict,
+    ByVersion,
+    EventType,
 )
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -18,49 +42,48 @@ FAST_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 DELAY_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 BATCH_RECORDS = (1, 2, 5, 10, 25, 50, 100, 250, 500)
 
-KNOWN_TYPES = frozenset(
-    {
-        "checkout.session.async_payment_failed",
-        "checkout.session.async_payment_succeeded",
-        "checkout.session.completed",
-        "checkout.session.expired",
-        "customer.created",
-        "customer.deleted",
-        "customer.subscription.created",
-        "customer.subscription.deleted",
-        "customer.subscription.paused",
-        "customer.subscription.pending_update_applied",
-        "customer.subscription.pending_update_expired",
-        "customer.subscription.resumed",
-        "customer.subscription.trial_will_end",
-        "customer.subscription.updated",
-        "customer.updated",
-        "invoice.created",
-        "invoice.finalized",
-        "invoice.paid",
-        "invoice.payment_action_required",
-        "invoice.payment_failed",
-        "invoice.payment_succeeded",
-        "invoice.upcoming",
-        "invoice.updated",
-        "invoice.voided",
-    }
-)
+DAYS = (21_600, 86_400, 3 * 86_400)
+"""Stripe sends an event again for three days."""
 
 
-def type_label(event_type: str) -> str:
+def type_label(event_type: str) -> EventType:
     """Return the event type as a label value: a known one, else `other`, so labels stay few."""
-    return event_type if event_type in KNOWN_TYPES else "other"
+    return _TYPES.get(event_type, EventType.OTHER)
+
+
+_TYPES = {str(known): known for known in EventType}
+
+
+def new_registry() -> CollectorRegistry:
+    """Return a process's registry, with what any process exports: version, processor, memory."""
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    ProcessMetrics(registry)
+    return registry
+
+
+class ProcessMetrics:
+    """What every process exports."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.build = Gauges(
+            "hookline_build_info",
+            "1, with the version that runs.",
+            ByVersion,
+            registry=registry,
+        )
+        self.build.labels(installed_version("hookline")).set(1)
 
 
 class IngestMetrics:
     """What ingest counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = Counter(
+        self.requests = Counters(
             "hookline_ingest_requests_total",
             "Webhook requests, by HTTP answer and reason code.",
-            ("answer", "reason"),
+            ByRequest,
             registry=registry,
         )
         self.request_seconds = Histogram(
@@ -69,10 +92,10 @@ class IngestMetrics:
             buckets=FAST_SECONDS,
             registry=registry,
         )
-        self.publish_seconds = Histogram(
+        self.publish_seconds = Histograms(
             "hookline_ingest_publish_seconds",
             "Time from handing an event to the Kafka client to the broker's answer.",
-            ("result",),
+            ByResult,
             buckets=FAST_SECONDS,
             registry=registry,
         )
@@ -86,16 +109,31 @@ class IngestMetrics:
             "Open connections on the webhook port.",
             registry=registry,
         )
-        self.refused_connections = Counter(
+        self.refused_connections = Counters(
             "hookline_ingest_refused_connections_total",
             "Connections closed by a limit before a request was read, by limit.",
-            ("limit",),
+            ByLimit,
             registry=registry,
         )
-        self.matched_secrets = Counter(
+        self.matched_secrets = Counters(
             "hookline_ingest_matched_secrets_total",
             "Verified signatures, by the position (from 1) of the secret that matched.",
-            ("position",),
+            BySecret,
+            registry=registry,
+        )
+        self.secrets = Gauge(
+            "hookline_ingest_secrets",
+            "Signing secrets in use; those behind the first are on their way out.",
+            registry=registry,
+        )
+        self.last_event = Gauge(
+            "hookline_ingest_last_event_timestamp_seconds",
+            "When a request with a valid signature last came; 0: none since the start.",
+            registry=registry,
+        )
+        self.topic_partitions = Gauge(
+            "hookline_ingest_topic_partitions",
+            "Partitions of the topic; 0 while Kafka has not told.",
             registry=registry,
         )
 
@@ -104,10 +142,10 @@ class RedisMetrics:
     """What every user of Redis counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.unknown = Counter(
+        self.unknown = Counters(
             "hookline_redis_unknown_total",
             "Questions that Redis did not answer in time, by operation; work goes on without.",
-            ("operation",),
+            ByOperation,
             registry=registry,
         )
         self.breaker_open = Gauge(
@@ -125,24 +163,25 @@ class ConsumerMetrics:
         self._count_events(registry)
         self._watch_batches(registry)
         self._watch_partitions(registry)
+        self._watch_letters(registry)
 
     def _count_events(self, registry: CollectorRegistry) -> None:
-        self.events = Counter(
+        self.events = Counters(
             "hookline_consumer_events_total",
             "Events recorded, by type and outcome.",
-            ("type", "outcome", "reason"),
+            ByEvent,
             registry=registry,
         )
-        self.duplicates = Counter(
+        self.duplicates = Counters(
             "hookline_consumer_duplicates_total",
             "Deliveries dropped as already applied, by the layer that knew.",
-            ("layer",),
+            ByLayer,
             registry=registry,
         )
-        self.dead_letters = Counter(
+        self.dead_letters = Counters(
             "hookline_consumer_dead_letters_total",
             "Records set aside, by reason.",
-            ("reason",),
+            ByLetter,
             registry=registry,
         )
         self.second_renderings = Counter(
@@ -162,10 +201,10 @@ class ConsumerMetrics:
         )
 
     def _watch_batches(self, registry: CollectorRegistry) -> None:
-        self.batches = Counter(
+        self.batches = Counters(
             "hookline_consumer_batches_total",
             "Batches, by verdict: applied, or why not.",
-            ("verdict",),
+            ByVerdict,
             registry=registry,
         )
         self.batch_records = Histogram(
@@ -174,10 +213,10 @@ class ConsumerMetrics:
             buckets=BATCH_RECORDS,
             registry=registry,
         )
-        self.batch_seconds = Histogram(
+        self.batch_seconds = Histograms(
             "hookline_consumer_batch_seconds",
             "Time one phase of a batch took.",
-            ("phase",),
+            ByPhase,
             buckets=FAST_SECONDS,
             registry=registry,
         )
@@ -185,6 +224,12 @@ class ConsumerMetrics:
             "hookline_consumer_end_to_end_seconds",
             "Time from an event's receipt by ingest to the commit of its effects.",
             buckets=DELAY_SECONDS,
+            registry=registry,
+        )
+        self.created_to_commit_seconds = Histogram(
+            "hookline_consumer_created_to_commit_seconds",
+            "Time from an event's creation at Stripe (whole seconds) to the commit of its effects.",
+            buckets=(1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, *DAYS),
             registry=registry,
         )
         self.ended_backends = Counter(
@@ -214,22 +259,62 @@ class ConsumerMetrics:
             "Owned partitions with lag and no progress for a minute.",
             registry=registry,
         )
-        self.lag_records = Gauge(
+        self.waiting_partitions = Gauge(
+            "hookline_consumer_waiting_partitions",
+            "Owned partitions whose position is yet to be read from PostgreSQL.",
+            registry=registry,
+        )
+        self.loop_seconds = Gauge(
+            "hookline_consumer_loop_seconds",
+            "Time since the loop last came round.",
+            registry=registry,
+        )
+        self.rebalances = Counters(
+            "hookline_consumer_rebalances_total",
+            "Rebalances that gave this process partitions or took some, by what happened.",
+            ByRebalance,
+            registry=registry,
+        )
+        self.applied_records = Counters(
+            "hookline_consumer_applied_records_total",
+            "Offsets by which a partition's position moved on.",
+            ByPartition,
+            registry=registry,
+        )
+        self.lag_records = Gauges(
             "hookline_consumer_lag_records",
             "Records of an owned partition that are not applied yet.",
-            ("partition",),
+            ByPartition,
             registry=registry,
         )
-        self.lag_seconds = Gauge(
+        self.lag_seconds = Gauges(
             "hookline_consumer_lag_seconds",
             "Age of the oldest record of an owned partition that is not applied yet.",
-            ("partition",),
+            ByPartition,
             registry=registry,
         )
-        self.uncommitted_records = Gauge(
+        self.uncommitted_records = Gauges(
             "hookline_consumer_uncommitted_records",
             "Position in PostgreSQL less the offset committed to Kafka.",
-            ("partition",),
+            ByPartition,
+            registry=registry,
+        )
+
+    def _watch_letters(self, registry: CollectorRegistry) -> None:
+        self.open_letters = Gauges(
+            "hookline_consumer_open_dead_letters",
+            "Dead letters that are not resolved, in the whole database, by reason.",
+            ByLetter,
+            registry=registry,
+        )
+        self.oldest_letter = Gauge(
+            "hookline_consumer_oldest_dead_letter_timestamp_seconds",
+            "When the oldest dead letter that is not resolved was set aside; 0: there is none.",
+            registry=registry,
+        )
+        self.last_replay = Gauge(
+            "hookline_consumer_last_replay_timestamp_seconds",
+            "When a dead letter was last resolved or replayed; 0: never.",
             registry=registry,
         )
 
@@ -238,16 +323,16 @@ class GatekeeperMetrics:
     """What the gatekeeper counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.answers = Counter(
+        self.answers = Counters(
             "hookline_gatekeeper_answers_total",
             "Answers, by HTTP status and where the entitlement came from.",
-            ("answer", "source"),
+            ByAnswer,
             registry=registry,
         )
-        self.answer_seconds = Histogram(
+        self.answer_seconds = Histograms(
             "hookline_gatekeeper_answer_seconds",
             "Time an answer took, by where the entitlement came from.",
-            ("source",),
+            BySource,
             buckets=FAST_SECONDS,
             registry=registry,
         )

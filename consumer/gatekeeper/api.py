@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from consumer.gatekeeper.reader import Reader, Unreadable
 from schemas.entitlement import CUSTOMER_ID, Entitlement
+from schemas.labels import Source, Status
 from schemas.metrics import GatekeeperMetrics
 from schemas.plans import Plans
 
@@ -43,9 +44,9 @@ def build_app(
 
     def guarded(handler: Handler) -> Handler:
         async def handle(request: Request) -> JSONResponse:
-            with metrics.answer_seconds.labels("database").time():
+            with metrics.answer_seconds.labels(Source.DATABASE).time():
                 response = await _answer(handler, request, tokens)
-            metrics.answers.labels(str(response.status_code), "database").inc()
+            metrics.answers.labels(Status(str(response.status_code)), Source.DATABASE).inc()
             return response
 
         return handle

@@ -5,11 +5,10 @@ import socket
 
 import structlog
 import uvloop
-from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from consumer.gatekeeper.api import build_app
 from consumer.gatekeeper.reader import Reader, make_engine
-from schemas.metrics import GatekeeperMetrics
+from schemas.metrics import GatekeeperMetrics, new_registry
 from schemas.plans import load_plans
 from schemas.readiness import Readiness, Serve, ServeAdmin
 from schemas.settings import GatekeeperSettings
@@ -40,9 +39,7 @@ async def _run(
     serve: Serve,
     serve_admin: ServeAdmin,
 ) -> int:
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    PlatformCollector(registry=registry)
+    registry = new_registry()
     metrics = GatekeeperMetrics(registry)
     readiness = Readiness()
     plans = load_plans(settings.plans_file)

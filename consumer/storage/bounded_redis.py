@@ -13,6 +13,7 @@ import redis
 import structlog
 
 from consumer.storage.redis_session import CONNECT_SECONDS, Session, WrongRedisError
+from schemas.labels import RedisOperation
 from schemas.metrics import RedisMetrics
 
 log = structlog.get_logger()
@@ -78,7 +79,7 @@ class BoundedRedis:
         self._breaker = breaker or Breaker()
         self._lane = _Lane()
 
-    def ask(self, operation: str, call: Callable[[Session], T]) -> T | None:
+    def ask(self, operation: RedisOperation, call: Callable[[Session], T]) -> T | None:
         """Run a call within the limit over the whole of it; None means "don't know".
 
         Blocks for at most the limit (ten times it while connecting). The call may have taken
@@ -116,7 +117,7 @@ class BoundedRedis:
             log.warning("redis_away", why=type(error).__name__)
             self._discard()
 
-    def note_refusals(self, operation: str, answers: Iterable[object]) -> None:
+    def note_refusals(self, operation: RedisOperation, answers: Iterable[object]) -> None:
         """Count a call of which Redis refused a part, such as for want of memory.
 
         Raises redis.ReadOnlyError where it takes no writes at all: the connection leads to the
@@ -144,7 +145,7 @@ class BoundedRedis:
             lane.session = self._connect()
         return call(lane.session)
 
-    def _count_unknown(self, operation: str) -> None:
+    def _count_unknown(self, operation: RedisOperation) -> None:
         self._metrics.unknown.labels(operation).inc()
         self._metrics.breaker_open.set(self._breaker.is_tripped)
 

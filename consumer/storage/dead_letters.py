@@ -2,8 +2,9 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from sqlalchemy import Connection, text
@@ -98,6 +99,14 @@ def resolve_letters(connection: Connection, event_ids: Sequence[str]) -> None:
         connection.execute(_RESOLVE, {"event_ids": list(event_ids)})
 
 
+_STANDING = text("""
+SELECT reason, count(*) FILTER (WHERE resolved_at IS NULL) AS open,
+  min(first_failed_at) FILTER (WHERE resolved_at IS NULL) AS oldest,
+  max(greatest(resolved_at, replayed_at)) AS last_replay
+FROM dead_letters GROUP BY reason
+""")
+
+
 @dataclass(frozen=True, slots=True)
 class Recent:
     """Letters that point at our own fault in the last five minutes, and all events of that time."""
@@ -111,6 +120,26 @@ def count_recent(connection: Connection) -> Recent:
     """Read how many dead letters point at a fault of ours; restarts do not reset it."""
     row = connection.execute(_RECENT, {"ours": list(OURS)}).one()
     return Recent(row.letters, frozenset(row.customers or ()), row.events)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What waits for a person, and when somebody last cared."""
+
+    open: Mapping[str, int]
+    """Open letters by reason."""
+    oldest: datetime | None
+    last_replay: datetime | None
+
+
+def read_standing(connection: Connection) -> Standing:
+    """Read how many dead letters are open, since when, and when one was last seen to."""
+    rows = connection.execute(_STANDING).all()
+    return Standing(
+        {row.reason: row.open for row in rows},
+        min((row.oldest for row in rows if row.oldest), default=None),
+        max((row.last_replay for row in rows if row.last_replay), default=None),
+    )
 
 
 def _identity(letter: DeadLetter) -> object:

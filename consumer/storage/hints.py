@@ -9,6 +9,7 @@ from consumer.storage.invalidation import drop_entries
 from consumer.storage.locks import release_locks, take_locks
 from consumer.storage.marks import read_marks, write_marks
 from consumer.storage.redis_session import Session
+from schemas.labels import RedisOperation
 from schemas.redis_keys import Mark
 
 
@@ -38,13 +39,13 @@ class Hints:
             if event_ids:
                 read_marks(pipeline, list(event_ids))
             answers = pipeline.execute(raise_on_error=False)
-            self._redis.note_refusals("before", answers)
+            self._redis.note_refusals(RedisOperation.BEFORE, answers)
             return Seen(
                 _marks(event_ids, answers[-1]) if event_ids else {},
                 _number(answers[0]) if customers else 0,
             )
 
-        return self._redis.ask("before", call) or Seen()
+        return self._redis.ask(RedisOperation.BEFORE, call) or Seen()
 
     def after(
         self, changed: Sequence[str], marks: Mapping[str, Mark], locked: Sequence[str]
@@ -64,10 +65,10 @@ class Hints:
             if locked:
                 release_locks(pipeline, list(locked), self._token)
             answers = pipeline.execute(raise_on_error=False)
-            self._redis.note_refusals("after", answers)
+            self._redis.note_refusals(RedisOperation.AFTER, answers)
             return not (changed and isinstance(answers[0], Exception))
 
-        return bool(self._redis.ask("after", call))
+        return bool(self._redis.ask(RedisOperation.AFTER, call))
 
 
 def _marks(event_ids: Sequence[str], answer: object) -> dict[str, Mark]:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from consumer.storage.bounded_redis import BoundedRedis
 from consumer.storage.ledger import Transaction
 from consumer.storage.redis_session import Session
+from schemas.labels import RedisOperation
 from schemas.redis_keys import ENTITLEMENT_SECONDS, entitlement_key, lease_key
 
 ENTRY_GONE_SECONDS = ENTITLEMENT_SECONDS + 30
@@ -85,7 +86,7 @@ class Sweeper:
         if not overdue:
             return
         customers = sorted({customer for some in overdue.values() for customer in some})
-        if self._redis.ask("sweep", lambda session: _drop(session, customers)):
+        if self._redis.ask(RedisOperation.SWEEP, lambda session: _drop(session, customers)):
             transaction.delete_invalidations(list(overdue))
         else:
             transaction.expire_invalidations(ENTRY_GONE_SECONDS)

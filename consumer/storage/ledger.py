@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Protocol
 
-from consumer.storage.dead_letters import DeadLetter, Recent
+from consumer.storage.dead_letters import DeadLetter, Recent, Standing
 from consumer.storage.positions import PositionRows
 from consumer.storage.stored_letters import Failure
 from schemas.plans import Plans
@@ -92,6 +92,9 @@ class Transaction(PositionRows, Protocol):
 
     def count_recent(self) -> Recent:
         """Read how many dead letters point at a fault of ours; restarts do not reset it."""
+
+    def read_standing(self) -> Standing:
+        """Read how many dead letters are open, since when, and when one was last seen to."""
 
     def record_invalidation(self, customers: Sequence[str]) -> int:
         """Note that these customers' cache entries must go; return the row's id."""

@@ -20,7 +20,7 @@ from consumer.storage import (
     tiers,
 )
 from consumer.storage.blockers import ending_blockers
-from consumer.storage.dead_letters import DeadLetter, Recent
+from consumer.storage.dead_letters import DeadLetter, Recent, Standing
 from consumer.storage.ledger import RecordedEvent, Row, StoredCustomer, StoredSubscription
 from consumer.storage.positions import Position
 from consumer.storage.stored_letters import Failure
@@ -162,6 +162,10 @@ class PostgresTransaction:
     def count_recent(self) -> Recent:
         """Read how many dead letters point at a fault of ours; restarts do not reset it."""
         return dead_letters.count_recent(self._connection)
+
+    def read_standing(self) -> Standing:
+        """Read how many dead letters are open, since when, and when one was last seen to."""
+        return dead_letters.read_standing(self._connection)
 
     # --- cache entries to drop
 

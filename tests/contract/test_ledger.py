@@ -319,6 +319,31 @@ def test_a_replay_closes_letters_or_counts_its_failure(connect: Open) -> None:
         assert transaction.note_failures([]) == set()
 
 
+def test_who_waits_for_a_person_is_told(connect: Open) -> None:
+    """Open letters by reason, since when the oldest waits, and when one was last seen to."""
+    ledger = connect()
+    with ledger.transaction() as transaction:
+        nothing = transaction.read_standing()
+        assert (dict(nothing.open), nothing.oldest, nothing.last_replay) == ({}, None, None)
+        transaction.write_letters([letter("evt_1")])
+        transaction.write_letters([letter(None, reason=Reason.UNSIGNED)])
+    with ledger.transaction() as transaction:
+        first = transaction.read_standing()
+        assert {k: n for k, n in first.open.items() if n} == {"handler": 1, "unsigned": 1}
+        assert first.last_replay is None
+        transaction.note_failures([Failure(2, Reason.UNSIGNED, "again")])
+    with ledger.transaction() as transaction:
+        replayed = transaction.read_standing()
+        assert first.oldest is not None
+        assert replayed.oldest == first.oldest
+        assert replayed.last_replay is not None
+        assert replayed.last_replay > first.oldest
+        transaction.close_letters([1, 2])
+    with ledger.transaction() as transaction:
+        assert not any(transaction.read_standing().open.values())
+        assert transaction.read_standing().oldest is None
+
+
 def test_what_strangers_send_is_not_counted(connect: Open) -> None:
     """Only what points at a fault of ours counts towards the halt, among all recent events."""
     with connect().transaction() as transaction:

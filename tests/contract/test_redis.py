@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from consumer.storage.bounded_redis import BoundedRedis, Breaker
 from consumer.storage.hints import Hints
 from consumer.storage.redis_session import Session, open_session
+from schemas.labels import RedisOperation
 from schemas.metrics import RedisMetrics
 from schemas.redis_keys import LOCK_SECONDS, MARK_SECONDS, Mark, entitlement_key, lock_key, mark_key
 from support.twins.redis import MemoryBoundedRedis, MemoryRedis
@@ -43,7 +44,9 @@ def test_marks_come_back_as_written_until_they_expire(connect: Open) -> None:
     ours, theirs = connect(), connect()
     assert Hints(ours).after([], {"evt_1": MARK}, [])
     assert Hints(theirs).before(["evt_1", "evt_2"], []).marks == {"evt_1": MARK}
-    left = theirs.ask("ttl", lambda session: int(session.client.ttl(mark_key("evt_1"))))
+    left = theirs.ask(
+        RedisOperation.BEFORE, lambda session: int(session.client.ttl(mark_key("evt_1")))
+    )
     assert left is not None
     assert 0 < left <= MARK_SECONDS
 
@@ -60,7 +63,7 @@ def test_a_lock_is_released_by_its_owner_only(connect: Open) -> None:
     def held(session: Session) -> list[int]:
         return [int(session.client.ttl(lock_key(name))) for name in ("cus_1", "cus_2")]
 
-    left = ours.ask("held", held)
+    left = ours.ask(RedisOperation.BEFORE, held)
     assert left is not None
     assert 0 < left[0] <= LOCK_SECONDS
     assert left[1] < 0
@@ -75,14 +78,14 @@ def test_a_changed_customer_has_no_cached_answer(connect: Open) -> None:
             session.client.set(entitlement_key(session.generation, name), "old")
         return True
 
-    assert redis.ask("fill", fill)
+    assert redis.ask(RedisOperation.BEFORE, fill)
     assert Hints(redis).after(["cus_1"], {}, [])
 
     def left(session: Session) -> list[str | None]:
         keys = [entitlement_key(session.generation, name) for name in ("cus_1", "cus_2")]
         return [str(value) if value else None for value in session.client.mget(keys)]
 
-    assert redis.ask("left", left) == [None, "old"]
+    assert redis.ask(RedisOperation.BEFORE, left) == [None, "old"]
 
 
 def test_what_was_flushed_is_not_known(connect: Open) -> None:
@@ -91,6 +94,6 @@ def test_what_was_flushed_is_not_known(connect: Open) -> None:
     hints = Hints(redis)
     hints.after([], {"evt_1": MARK}, [])
     hints.before([], ["cus_1"])
-    assert redis.ask("flush", lambda session: bool(session.client.flushdb()))
+    assert redis.ask(RedisOperation.BEFORE, lambda session: bool(session.client.flushdb()))
     assert hints.before(["evt_1"], []).marks == {}
     assert Hints(connect()).before([], ["cus_1"]).locks_held_by_others == 0

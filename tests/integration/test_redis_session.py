@@ -12,6 +12,7 @@ from consumer.storage.redis_session import Session, WrongRedisError, find_primar
 from ops.embedded.ports import HOST, free_ports, is_listening
 from ops.embedded.processes import Process
 from ops.embedded.valkey import binary
+from schemas.labels import RedisOperation
 from schemas.metrics import RedisMetrics
 from support.polling import eventually
 
@@ -68,12 +69,12 @@ def test_a_server_that_takes_no_writes_is_unknown(run: Run) -> None:
     def write(session: Session) -> bool:
         pipeline = session.client.pipeline(transaction=False)
         pipeline.set("key", "value")
-        bounded.note_refusals("write", pipeline.execute(raise_on_error=False))
+        bounded.note_refusals(RedisOperation.BEFORE, pipeline.execute(raise_on_error=False))
         return True
 
-    assert bounded.ask("write", write) is None
+    assert bounded.ask(RedisOperation.BEFORE, write) is None
     name = "hookline_redis_unknown_total"
-    assert registry.get_sample_value(name, {"operation": "write"}) == 1
+    assert registry.get_sample_value(name, {"operation": "before"}) == 1
     bounded.close()
 
 

@@ -166,21 +166,25 @@ class TestProgress:
 def test_lag_is_told_three_ways() -> None:
     """Records, the age of the oldest one not applied, and the position less Kafka's commit."""
     registry = CollectorRegistry()
-    lag = Lag(ConsumerMetrics(registry), now=lambda: 500.0)
+    time = [500.0]
+    lag = Lag(ConsumerMetrics(registry), now=lambda: time[0])
 
     def told() -> list[float | None]:
-        names = ("lag_records", "lag_seconds", "uncommitted_records")
+        names = ("lag_records", "lag_seconds", "uncommitted_records", "applied_records_total")
         labels = {"partition": "0"}
         return [registry.get_sample_value(f"hookline_consumer_{name}", labels) for name in names]
 
     lag.polled([record(10, 440.0), record(11, 490.0)])
     assert lag.observe(START, 15, 7) == 5
-    assert told() == [5, 60, 3]
+    assert told() == [5, 60, 3, 0]
+    time[0] = 560.0
+    assert told() == [5, 120, 3, 0]  # nobody had to come round for the age to grow
+    lag.applied({0: START}, {0: START.moved_to(15)})
     assert lag.observe(START.moved_to(15), 15, 15) == 0
-    assert told() == [0, 0, 0]
+    assert told() == [0, 0, 0, 5]
     assert lag.observe(START, -1001, None) == 0
     lag.forget(0)
-    assert told() == [None, None, None]
+    assert told() == [None, None, None, None]
 
 
 @pytest.mark.parametrize(

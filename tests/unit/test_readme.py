@@ -8,13 +8,18 @@ import pytest
 from consumer.billing.handlers import NoFact
 from consumer.billing.outcome import Unchanged
 from consumer.storage.dead_letters import Reason
-from ops.options import render_metrics, render_options
+from ops.options import render_label_values, render_metrics, render_options
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("options", render_options()), ("metrics", render_metrics())]
+    ("name", "expected"),
+    [
+        ("options", render_options()),
+        ("metrics", render_metrics()),
+        ("labels", render_label_values()),
+    ],
 )
 def test_generated_tables_are_fresh(name: str, expected: str) -> None:
     """A table in the README equals what the code would generate now."""

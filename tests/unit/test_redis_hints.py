@@ -14,6 +14,7 @@ from consumer.storage.hints import Hints
 from consumer.storage.marks import backed_marks
 from consumer.storage.positions import Position
 from consumer.storage.redis_session import Session
+from schemas.labels import RedisOperation
 from schemas.metrics import RedisMetrics
 from schemas.redis_keys import Mark, entitlement_key, lease_key, lock_key, mark_key
 
@@ -109,14 +110,14 @@ def test_redis_away_is_not_known_and_opens_the_breaker() -> None:
     now = [0.0]
     client, registry = bounded(connect, Breaker(clock=lambda: now[0], jitter=lambda: 1.0))
     for _ in range(8):
-        assert client.ask("before", lambda _: 1) is None
+        assert client.ask(RedisOperation.BEFORE, lambda _: 1) is None
     assert len(calls) == 5
     assert registry.get_sample_value("hookline_redis_breaker_open") == 1
     name = "hookline_redis_unknown_total"
     assert registry.get_sample_value(name, {"operation": "before"}) == 8
     assert client.problem() is not None
     now[0] = 0.51
-    client.ask("before", lambda _: 1)
+    client.ask(RedisOperation.BEFORE, lambda _: 1)
     assert len(calls) == 6
 
 
@@ -124,14 +125,14 @@ def test_redis_that_hangs_is_given_up_in_time(server: fakeredis.FakeServer) -> N
     """A call that does not return costs its limit once, and the next one gets a new connection."""
     release = threading.Event()
     client, _ = bounded(lambda: Session(client_of(server), "gen1"))
-    assert client.ask("first", lambda _: 1) == 1
+    assert client.ask(RedisOperation.BEFORE, lambda _: 1) == 1
 
     def hang(_session: Session) -> int:
         release.wait(5)
         return 1
 
-    assert client.ask("hang", hang) is None
-    assert client.ask("next", lambda _: 2) == 2
+    assert client.ask(RedisOperation.BEFORE, hang) is None
+    assert client.ask(RedisOperation.BEFORE, lambda _: 2) == 2
     release.set()
     client.close()
 
@@ -140,13 +141,13 @@ def test_a_broken_session_is_never_used_again(server: fakeredis.FakeServer) -> N
     """After a failure the generation is read anew: another server may be behind the address."""
     generations = iter(["gen1", "gen2"])
     client, _ = bounded(lambda: Session(client_of(server), next(generations)))
-    assert client.ask("a", lambda session: session.generation) == "gen1"
+    assert client.ask(RedisOperation.BEFORE, lambda session: session.generation) == "gen1"
 
     def fail(_session: Session) -> str:
         raise redis.ConnectionError
 
-    assert client.ask("b", fail) is None
-    assert client.ask("c", lambda session: session.generation) == "gen2"
+    assert client.ask(RedisOperation.BEFORE, fail) is None
+    assert client.ask(RedisOperation.BEFORE, lambda session: session.generation) == "gen2"
 
 
 def test_a_connection_that_comes_too_late_is_nobodys(
@@ -168,11 +169,11 @@ def test_a_connection_that_comes_too_late_is_nobodys(
         return session.generation
 
     client, _ = bounded(connect)
-    assert client.ask("a", note) is None
+    assert client.ask(RedisOperation.BEFORE, note) is None
     monkeypatch.setattr("consumer.storage.bounded_redis.CONNECT_SECONDS", 5)
-    assert client.ask("b", lambda session: session.generation) == "current"
+    assert client.ask(RedisOperation.BEFORE, lambda session: session.generation) == "current"
     done.clear()
     release.set()
     assert done.wait(5)
-    assert client.ask("c", lambda session: session.generation) == "current"
+    assert client.ask(RedisOperation.BEFORE, lambda session: session.generation) == "current"
     client.close()

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from starlette.testclient import TestClient
 
 from ops.servers import PortError, build_app, listen
+from schemas.labels import RequestReason, Status
 from schemas.metrics import ConsumerMetrics, GatekeeperMetrics, IngestMetrics, type_label
 from schemas.readiness import Readiness
 
@@ -50,7 +51,7 @@ def test_a_draining_process_is_not_ready() -> None:
 def test_metrics_are_served_as_prometheus_reads_them() -> None:
     """The page holds what was counted."""
     registry = CollectorRegistry()
-    IngestMetrics(registry).requests.labels("200", "accepted").inc(3)
+    IngestMetrics(registry).requests.labels(Status.OK, RequestReason.ACCEPTED).inc(3)
     page = TestClient(build_app(registry, Readiness())).get("/metrics")
     line = 'hookline_ingest_requests_total{answer="200",reason="accepted"} 3.0'
     assert line in page.text.splitlines()

@@ -80,7 +80,7 @@ def build(world: World, servers: Servers) -> Loop:
         positions=positions,
         batch=batch,
         metrics=metrics,
-        housekeeping=Housekeeping(ledger, sweeper, PLANS, world.now).run,
+        housekeeping=Housekeeping(ledger, sweeper, PLANS, metrics, world.now).run,
         reach=world.point,
         clock=world.now,
         sleep=world.sleep,

@@ -1,13 +1,14 @@
 """The ledger in memory: what consumer/storage/ledger.py promises, without a PostgreSQL."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from consumer.errors import Halt, Reject
-from consumer.storage.dead_letters import OURS, DeadLetter, Recent, storable
+from consumer.storage.dead_letters import OURS, DeadLetter, Recent, Standing, storable
 from consumer.storage.ledger import RecordedEvent, Row, StoredCustomer, StoredSubscription
 from consumer.storage.positions import Position
 from consumer.storage.stored_letters import Failure
@@ -244,7 +245,10 @@ class MemoryTransaction:
                 ),
                 None,
             )
-            number, row = known or (self._database.next_number(), _letter_row(letter, identity))
+            number, row = known or (
+                self._database.next_number(),
+                _letter_row(letter, identity, session.heard),
+            )
             again = {
                 "attempts": row["attempts"] + 1 if known else 1,
                 "reason": letter.reason.value,
@@ -310,6 +314,19 @@ class MemoryTransaction:
             sum(row["processed_at"] > since for _, row in session.scan("webhook_events")),
         )
 
+    def read_standing(self) -> Standing:
+        """Read how many dead letters are open, since when, and when one was last seen to."""
+        session = self._begin("read_standing")
+        rows = [row for _, row in session.scan("dead_letters")]
+        waiting = [row for row in rows if row["resolved_at"] is None]
+        seen_to = [row[n] for row in rows for n in ("resolved_at", "replayed_at") if row.get(n)]
+        first = [row["first_failed_at"] for row in waiting]
+        return Standing(
+            Counter(row["reason"] for row in waiting),
+            _moment(min(first, default=None)),
+            _moment(max(seen_to, default=None)),
+        )
+
     # --- cache entries to drop
 
     def record_invalidation(self, customers: Sequence[str]) -> int:
@@ -354,6 +371,10 @@ class MemoryTransaction:
         """Have room for every month."""
 
 
+def _moment(heard: float | None) -> datetime | None:
+    return None if heard is None else datetime.fromtimestamp(heard, UTC)
+
+
 def _identity(letter: DeadLetter) -> tuple[str, str, int, int]:
     record = letter.record
     if letter.event_id is not None:
@@ -361,7 +382,7 @@ def _identity(letter: DeadLetter) -> tuple[str, str, int, int]:
     return "", record.topic, record.partition, record.offset
 
 
-def _letter_row(letter: DeadLetter, identity: object) -> dict[str, Any]:
+def _letter_row(letter: DeadLetter, identity: object, heard: float) -> dict[str, Any]:
     record = letter.record
     return {
         "identity": identity,
@@ -374,6 +395,7 @@ def _letter_row(letter: DeadLetter, identity: object) -> dict[str, Any]:
         "headers": record.headers,
         "body": record.body,
         "attempts": 0,
+        "first_failed_at": heard,
         "resolved_at": None,
     }
 
