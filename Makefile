@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 LONG_RUN = HOOKLINE_LONG_RUN=$@ HOOKLINE_SEED="$(SEED)"
 COMPILE := uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url
 
-.PHONY: help install up demo test check prove faults simulate-faults fuzz tools secrets lock clean
+.PHONY: help install up demo test check prove faults simulate-faults fuzz bench tools secrets lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ simulate-faults: $(STAMP) ## Run consumers on 10,000 seeds of faults, in memory 
 
 fuzz: $(STAMP) .venv/.fuzzer ## Forge a million requests, ask the SDK, atheris and the clock (minutes); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 3600 tests/fuzz $(ARGS)
+
+bench: $(STAMP) ## Measure ratios on this machine (20 minutes; ARGS=--quick: 4); starts servers of its own
+	@$(BIN)/hookline bench $(ARGS)
 
 .venv/.fuzzer: tests/fuzz/requirements.lock $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<

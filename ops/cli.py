@@ -290,6 +290,31 @@ def doctor(
 
 
 @app.command()
+def bench(
+    *,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One small round of each: for a look, not for figures.")
+    ] = False,
+    scenario: Annotated[
+        list[str] | None, typer.Option(help="Only this letter; repeatable.", metavar="ID")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write ratios and all samples to this file.")
+    ] = None,
+    data_dir: Annotated[
+        Path, typer.Option(help="Folder for the servers' data while it runs; on a real disk.")
+    ] = Path(".hookline"),
+) -> None:
+    """Measure hookline against its own parts and against what one would write instead.
+
+    Exit code 0: every run was clean, and each ratio reaches its bar. 3: not so.
+    """
+    from ops.bench.run import Options, run  # noqa: PLC0415 - the servers are not measured
+
+    raise typer.Exit(run(Options(quick, tuple(scenario or ()), json_file, data_dir)))
+
+
+@app.command()
 def version() -> None:
     """Print hookline's version."""
     typer.echo(installed_version("hookline"))

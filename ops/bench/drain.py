@@ -1,0 +1,81 @@
+"""A backlog applied by consumers started for it: the run that most scenarios are made of."""
+
+import time
+from collections.abc import Callable, Collection
+
+from ops.bench.bed import TEMPLATE, Bed, Deployment
+from ops.bench.commits import read_drain
+from ops.bench.machine import memory_of
+from ops.bench.model import Sample
+from ops.bench.traffic import Traffic
+from ops.bench.verdict import HOOKLINE, judge
+from ops.embedded.errors import EmbeddedError
+from ops.embedded.processes import Process
+
+LOOK_SECONDS = 0.1
+DRAIN_SECONDS = 600.0
+_APPLIED = "SELECT coalesce(sum(next_offset), 0)::int FROM consumer_positions"
+_RECORDED = "SELECT count(*)::int FROM webhook_events"
+
+
+def drain(
+    bed: Bed,
+    traffic: Traffic,
+    *,
+    consumers: int = 1,
+    template: str = TEMPLATE,
+    invariants: Collection[str] = HOOKLINE,
+    sampled: bool = False,
+    memory: bool = False,
+    **own: str,
+) -> Sample:
+    """Let so many consumers apply traffic that waits in Kafka; events a second, and the verdict.
+
+    Deliveries count, repeats and junk included. The clock runs from the first commit to the
+    last, so that no start of a process is measured. Blocks.
+    """
+    with bed.deployment(bed.topic(traffic), template=template, **own) as deployment:
+        members = [
+            deployment.member(f"consumer-{number + 1}", "consume") for number in range(consumers)
+        ]
+        most = wait_until_applied(deployment, [member.process for member in members])
+        found = read_drain(deployment)
+        figures = {"rate": found.rate} | ({"memory": most} if memory else {})
+        checked, problems = judge(deployment, invariants, sampled=sampled)
+        raw = {"deliveries": traffic.deliveries, "curve": found.curve}
+        return Sample(figures, checked, problems, raw)
+
+
+def applied(deployment: Deployment) -> int:
+    """Return how many records the positions have passed."""
+    return int(deployment.query(_APPLIED)[0][0])
+
+
+def recorded(deployment: Deployment) -> int:
+    """Return how many events stand recorded."""
+    return int(deployment.query(_RECORDED)[0][0])
+
+
+def wait_until_applied(
+    deployment: Deployment,
+    processes: list[Process],
+    count: Callable[[Deployment], int] = applied,
+    wanted: int | None = None,
+) -> float:
+    """Wait until all deliveries are; returns the most memory a process had, in bytes.
+
+    Raises EmbeddedError with the end of a log if a process ends or nothing moves any more.
+    """
+    wanted = deployment.topic.traffic.deliveries if wanted is None else wanted
+    most, last, deadline = 0.0, -1, time.monotonic() + DRAIN_SECONDS
+    while (now := count(deployment)) < wanted:
+        for process in processes:
+            if not process.is_alive():
+                raise EmbeddedError(f"{process.name} ended:\n{process.tail()}")
+            most = max(most, memory_of(process.pid))
+        if now != last:
+            last, deadline = now, time.monotonic() + DRAIN_SECONDS / 10
+        if time.monotonic() > deadline:
+            raise EmbeddedError(f"{processes[0].name} stands still:\n{processes[0].tail()}")
+        time.sleep(LOOK_SECONDS)
+    return max(most, *(memory_of(process.pid) for process in processes))

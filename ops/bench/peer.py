@@ -1,0 +1,38 @@
+"""A run of somebody else's consumer on its own database, measured as hookline's is."""
+
+import sys
+from collections.abc import Sequence
+
+from ops.bench.bed import Bed, Deployment
+from ops.bench.commits import read_drain
+from ops.bench.drain import recorded, wait_until_applied
+from ops.bench.model import Sample
+from ops.bench.peers.handler import PAYLOAD_AS_JSONB
+from ops.bench.traffic import Traffic
+from ops.bench.verdict import PEER, judge
+
+MODULES = "ops.bench.peers"
+
+
+def own_peer(module: str) -> list[str]:
+    """Return how to run a peer that needs nothing but hookline's own libraries."""
+    return [sys.executable, "-m", f"{MODULES}.{module}"]
+
+
+def drain_by_peer(bed: Bed, traffic: Traffic, command: Sequence[str], **environment: str) -> Sample:
+    """Let a peer apply traffic that waits in Kafka; events a second, and the verdict; blocks."""
+    with bed.deployment(bed.topic(traffic)) as deployment:
+        make_tutorial(deployment)
+        process = deployment.process("peer", list(command), **environment)
+        wait_until_applied(deployment, [process], recorded, len(traffic.accepted))
+        found = read_drain(deployment)
+        # A peer records an event with its commit, so nothing is at work any more.
+        deployment.end_processes()
+        checked, problems = judge(deployment, PEER)
+        raw = {"deliveries": traffic.deliveries, "curve": found.curve}
+        return Sample({"rate": found.rate}, checked, problems, raw)
+
+
+def make_tutorial(deployment: Deployment) -> None:
+    """Let the deployment's empty table hold bodies as jsonb."""
+    deployment.execute(PAYLOAD_AS_JSONB)
