@@ -37,7 +37,7 @@ def make_engine(settings: DatabaseSettings, process: str) -> Engine:
             " -c timezone=UTC",
         },
     )
-    event.listen(engine, "connect", _bind_arrays_in_binary)
+    event.listen(engine, "connect", lambda connection, _: bind_arrays_in_binary(connection))
     event.listen(engine, "connect", _require_limits)
     return engine
 
@@ -54,7 +54,7 @@ def _require_limits(connection: Any, _record: Any) -> None:
         )
 
 
-def _bind_arrays_in_binary(connection: Any, _record: Any) -> None:
+def bind_arrays_in_binary(connection: Any) -> None:
     """Send lists and texts in binary: as escaped text the batch takes five times as long."""
     connection.adapters.register_dumper(list, ListBinaryDumper)
     connection.adapters.register_dumper(str, StrBinaryDumper)

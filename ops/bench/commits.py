@@ -55,10 +55,9 @@ def read_drain(deployment: Deployment) -> Drain:
     return Drain((topic.traffic.deliveries - first) / max(seconds, 1e-6), curve)
 
 
-def read_delays(deployment: Deployment, *, skip: float = 0.2) -> list[float]:
-    """Return the seconds from receipt to commit of all events but the first ones."""
-    delays = [row[0] for row in deployment.query(_DELAYS, deployment.topic.name)]
-    return delays[int(len(delays) * skip) :]
+def read_delays(deployment: Deployment) -> list[float]:
+    """Return the seconds from receipt to commit of all events, in the order of their receipt."""
+    return [row[0] for row in deployment.query(_DELAYS, deployment.topic.name)]
 
 
 def percentiles(delays: Sequence[float]) -> dict[str, float]:

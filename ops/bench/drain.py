@@ -14,7 +14,7 @@ from ops.embedded.processes import Process
 
 LOOK_SECONDS = 0.1
 DRAIN_SECONDS = 600.0
-_APPLIED = "SELECT coalesce(sum(next_offset), 0)::int FROM consumer_positions"
+APPLIED = "SELECT coalesce(sum(next_offset), 0)::int FROM consumer_positions"
 _RECORDED = "SELECT count(*)::int FROM webhook_events"
 
 
@@ -48,7 +48,7 @@ def drain(
 
 def applied(deployment: Deployment) -> int:
     """Return how many records the positions have passed."""
-    return int(deployment.query(_APPLIED)[0][0])
+    return int(deployment.query(APPLIED)[0][0])
 
 
 def recorded(deployment: Deployment) -> int:
@@ -70,12 +70,16 @@ def wait_until_applied(
     most, last, deadline = 0.0, -1, time.monotonic() + DRAIN_SECONDS
     while (now := count(deployment)) < wanted:
         for process in processes:
-            if not process.is_alive():
+            if not process.is_alive() and count(deployment) < wanted:
                 raise EmbeddedError(f"{process.name} ended:\n{process.tail()}")
-            most = max(most, memory_of(process.pid))
+            most = max(most, _memory(process))
         if now != last:
             last, deadline = now, time.monotonic() + DRAIN_SECONDS / 10
         if time.monotonic() > deadline:
             raise EmbeddedError(f"{processes[0].name} stands still:\n{processes[0].tail()}")
         time.sleep(LOOK_SECONDS)
-    return max(most, *(memory_of(process.pid) for process in processes))
+    return max(most, *map(_memory, processes))
+
+
+def _memory(process: Process) -> float:
+    return memory_of(process.pid) if process.is_alive() else 0.0

@@ -8,8 +8,9 @@ from ops.bench.commits import read_drain
 from ops.bench.drain import recorded, wait_until_applied
 from ops.bench.model import Sample
 from ops.bench.peers.handler import PAYLOAD_AS_JSONB
+from ops.bench.peers.replay import SCRATCH
 from ops.bench.traffic import Traffic
-from ops.bench.verdict import PEER, judge
+from ops.bench.verdict import PEER, WITHOUT_REST, judge
 
 MODULES = "ops.bench.peers"
 
@@ -31,6 +32,19 @@ def drain_by_peer(bed: Bed, traffic: Traffic, command: Sequence[str], **environm
         checked, problems = judge(deployment, PEER)
         raw = {"deliveries": traffic.deliveries, "curve": found.curve}
         return Sample({"rate": found.rate}, checked, problems, raw)
+
+
+def replay_sql(bed: Bed, traffic: Traffic) -> Sample:
+    """Let a consumer's SQL run from memory, and judge what it wrote as a consumer's; blocks."""
+    with (
+        bed.deployment(bed.topic(traffic)) as deployment,
+        bed.database("bench_scratch") as scratch,
+    ):
+        process = deployment.process("replay", own_peer("replay"), **{SCRATCH: scratch})
+        wait_until_applied(deployment, [process])
+        found = read_drain(deployment)
+        checked, problems = judge(deployment, WITHOUT_REST)
+        return Sample({"rate": found.rate}, checked, problems, {"curve": found.curve})
 
 
 def make_tutorial(deployment: Deployment) -> None:

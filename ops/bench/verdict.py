@@ -17,6 +17,9 @@ from schemas.plans import load_plans
 from schemas.settings import DatabaseSettings
 
 HOOKLINE = ("I1", "I2", "I3", "I4", "I5", "I6", "I10")
+WITHOUT_REST = tuple(id_ for id_ in HOOKLINE if id_ != "I6")
+"""Where rows that name cache entries stay, as nobody can tell Redis or is there to sweep them."""
+
 PEER = ("I1", "I2", "I4")
 """What holds of anybody's rows: nothing lost, nothing twice, the outcome as it is known."""
 

@@ -1,0 +1,79 @@
+"""Events that arrive while the consumer works: at the rate it can take, or at a fixed one."""
+
+from collections.abc import Sequence
+
+import psycopg
+
+from ops.bench.bed import Bed, Deployment
+from ops.bench.commits import percentiles, read_delays, read_drain
+from ops.bench.drain import APPLIED, recorded, wait_until_applied
+from ops.bench.model import Sample
+from ops.bench.peer import make_tutorial
+from ops.bench.traffic import Traffic
+from ops.bench.verdict import HOOKLINE, PEER, judge
+from ops.bench.writer import write_ahead, write_at
+from ops.embedded.processes import Process
+
+AHEAD = 2_000
+"""Four batches: the consumer never waits, and never has a backlog."""
+
+FIRST = 60
+PACE_KEPT = 0.95
+"""A writer that fell further behind its rate did not measure what it says."""
+
+
+def keep_up(bed: Bed, traffic: Traffic) -> Sample:
+    """Write traffic as fast as it is applied, and no faster; rate, memory and the verdict."""
+    topic = bed.empty_topic(traffic)
+    records = list(traffic.records())
+    with bed.deployment(topic) as deployment:
+        member = deployment.member("consumer-1", "consume")
+        member.wait_ready()
+        with bed.writing(topic) as writer, psycopg.connect(deployment.database_url) as connection:
+            connection.autocommit = True
+
+            def applied() -> int:
+                row = connection.execute(APPLIED.encode()).fetchone()
+                return int(row[0]) if row else 0
+
+            write_ahead(writer, records, applied, AHEAD)
+        memory = wait_until_applied(deployment, [member.process])
+        found = read_drain(deployment)
+        checked, problems = judge(deployment)
+        return Sample(
+            {"rate": found.rate, "memory": memory}, checked, problems, {"curve": found.curve}
+        )
+
+
+def pace(bed: Bed, traffic: Traffic, rate: float, *, peer: Sequence[str] | None = None) -> Sample:
+    """Write traffic at a fixed rate; p50 and p99 from receipt to commit, and the verdict; blocks.
+
+    `peer` is the command of somebody else's consumer, else it is hookline's. The first records
+    go ahead, so that joining the group is not measured.
+    """
+    topic = bed.empty_topic(traffic)
+    records = list(traffic.records())
+    with bed.deployment(topic) as deployment:
+        process = _start(deployment, peer)
+        with bed.writing(topic) as writer:
+            for record in records[:FIRST]:
+                writer.write(record)
+        wait_until_applied(deployment, [process], recorded, FIRST)
+        with bed.writing(topic) as writer:
+            reached = write_at(writer, records[FIRST:], rate)
+        wait_until_applied(deployment, [process], recorded, len(traffic.accepted))
+        delays = read_delays(deployment)[FIRST:]
+        if peer is not None:
+            deployment.end_processes()
+        checked, problems = judge(deployment, HOOKLINE if peer is None else PEER)
+        if reached < rate * PACE_KEPT:
+            problems.append(f"the writer reached {reached:,.0f} of {rate:,.0f} records a second")
+        figures = percentiles(delays) | {"rate": reached}
+        return Sample(figures, checked, problems, {"delays": [round(d, 5) for d in delays]})
+
+
+def _start(deployment: Deployment, peer: Sequence[str] | None) -> Process:
+    if peer is None:
+        return deployment.member("consumer-1", "consume").process
+    make_tutorial(deployment)
+    return deployment.process("peer", list(peer))
