@@ -57,6 +57,7 @@ class KafkaBroker(Server):
     ) -> None:
         self.name = "kafka" if len(members) == 1 else f"kafka-{node}"
         self.port = port
+        self._listeners = {"PLAINTEXT": (port, port)}
         self._controller_port = members[node - 1]
         self._members = members
         self._node = node
@@ -69,6 +70,10 @@ class KafkaBroker(Server):
     def bootstrap(self) -> str:
         """What clients connect to."""
         return f"{HOST}:{self.port}"
+
+    def listen(self, name: str, port: int, advertised: int) -> None:
+        """Listen on a port more, that clients are told to reach by another; before `prepare`."""
+        self._listeners[name] = (port, advertised)
 
     def prepare(self) -> None:
         """Provide jars and data folder; blocks, may fetch 44 MB; safe to repeat."""
@@ -98,15 +103,23 @@ class KafkaBroker(Server):
             "node.id": str(self._node),
             "controller.quorum.voters": voters,
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://{HOST}:{self.port},"
-            f"CONTROLLER://{HOST}:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{HOST}:{self.port}",
+            **self._listening(),
             "log.dirs": str(self._folder / "data"),
             "offsets.topic.replication.factor": str(replicas),
             "transaction.state.log.replication.factor": str(replicas),
             "transaction.state.log.min.isr": str(min(2, replicas)),
             **BROKER,
             **self._properties,
+        }
+
+    def _listening(self) -> dict[str, str]:
+        bound = [f"{name}://{HOST}:{port}" for name, (port, _) in self._listeners.items()]
+        told = [f"{name}://{HOST}:{port}" for name, (_, port) in self._listeners.items()]
+        plain = [f"{name}:PLAINTEXT" for name in ("CONTROLLER", *self._listeners)]
+        return {
+            "listeners": ",".join([*bound, f"CONTROLLER://{HOST}:{self._controller_port}"]),
+            "advertised.listeners": ",".join(told),
+            "listener.security.protocol.map": ",".join(plain),
         }
 
     def _format(self, java: Sequence[str], config: Path) -> None:

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,10 +103,16 @@ class KafkaCluster:
     """Several brokers that replicate, for tests of what one broker cannot show."""
 
     def __init__(
-        self, data_dir: Path, *, brokers: int = 3, properties: Mapping[str, str] | None = None
+        self,
+        data_dir: Path,
+        *,
+        brokers: int = 3,
+        ports: Sequence[int] | None = None,
+        properties: Mapping[str, str] | None = None,
     ) -> None:
+        """Name `ports`, two for each broker, where one is to be started again after a while."""
         self._data_dir = data_dir.resolve()
-        ports = free_ports(2 * brokers)
+        ports = ports or free_ports(2 * brokers)
         self.brokers = [
             KafkaBroker(
                 self._data_dir,
