@@ -51,7 +51,7 @@ async def _run(
         producer_config(settings), settings.kafka_topic, asyncio.get_running_loop(), metrics
     )
     topic = TopicProbe(settings, metrics)
-    readiness.add("kafka", topic.problem)
+    readiness.add("kafka", lambda: topic.problem() or publisher.acknowledged.problem())
     webhook = Webhook(
         publisher=publisher,
         secrets=secrets.current,
@@ -141,6 +141,7 @@ class TopicProbe:
                 return f"there is no topic {self._topic}: run `hookline migrate`"
             self._metrics.topic_partitions.set(len(topic.partitions))
             replicas = min(len(partition.replicas) for partition in topic.partitions.values())
+            in_sync = min(len(partition.isrs) for partition in topic.partitions.values())
             insync = self._min_insync() if self._demanding else MIN_INSYNC
         except KafkaException as error:
             self._admin.poll(0)
@@ -151,6 +152,11 @@ class TopicProbe:
                 f"live mode needs replication {REPLICATION} and min.insync.replicas {MIN_INSYNC}, "
                 f"the topic has {replicas} and {insync}; HOOKLINE_ALLOW_SINGLE_BROKER=true accepts "
                 "that a power cut can lose events"
+            )
+        if self._demanding and in_sync < insync:
+            return (
+                f"{in_sync} replicas of a partition are in sync, and {insync} must be before Kafka "
+                "takes an event: brokers are down or behind"
             )
         return None
 

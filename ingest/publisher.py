@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -25,6 +26,9 @@ ACK_SECONDS = 7.5
 DELIVERY_MS = 6_000
 POLL_SECONDS = 0.1
 FLUSH_SECONDS = 10.0
+TRY_AGAIN_SECONDS = 15.0
+"""How long readiness remembers a failure: callers must come again, for only they can tell."""
+
 QUEUE_KIB = 256 * 1024
 
 
@@ -51,6 +55,35 @@ class Receipt:
     topic: str
     partition: int
     offset: int
+
+
+class Acknowledged:
+    """Whether the brokers acknowledge; what metadata cannot tell while they have lost each other.
+
+    A broker that alone is left goes on answering that all is well.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failing_since: float | None = None
+        self._failed_at = 0.0
+
+    def worked(self) -> None:
+        """Note an acknowledgement."""
+        self._failing_since = None
+
+    def failed(self) -> None:
+        """Note that one did not come."""
+        self._failed_at = self._clock()
+        if self._failing_since is None:
+            self._failing_since = self._failed_at
+
+    def problem(self) -> str | None:
+        """Say for how long nothing has been acknowledged; forgotten 15 s after the last failure."""
+        since = self._failing_since
+        if since is None or self._clock() - self._failed_at > TRY_AGAIN_SECONDS:
+            return None
+        return f"Kafka has acknowledged nothing for {self._clock() - since:.0f} s"
 
 
 def producer_config(settings: IngestSettings) -> dict[str, str | int | float | bool]:
@@ -87,6 +120,7 @@ class Publisher:
         self._loop = loop
         self._seconds = {r: metrics.publish_seconds.labels(r) for r in PublishResult}
         self._waiting = metrics.waiting
+        self.acknowledged = Acknowledged()
         self._done: deque[tuple[asyncio.Future[Receipt], Receipt | KafkaError]] = deque()
         self._wake_scheduled = False
         self._closing = False
@@ -102,6 +136,21 @@ class Publisher:
 
     async def publish(self, envelope: Envelope) -> Receipt:
         """Publish and wait for the acknowledgement, for at most 7.5 s; raises Unavailable."""
+        try:
+            receipt = await self._publish(envelope)
+        except Unavailable:
+            self.acknowledged.failed()
+            raise
+        self.acknowledged.worked()
+        return receipt
+
+    def close(self) -> None:
+        """Wait for what is on its way, for at most 10 s, and stop polling; blocks."""
+        self._producer.flush(FLUSH_SECONDS)
+        self._closing = True
+        self._thread.join(FLUSH_SECONDS)
+
+    async def _publish(self, envelope: Envelope) -> Receipt:
         if self._fatal:
             self._renew()
         future: asyncio.Future[Receipt] = self._loop.create_future()
@@ -131,12 +180,6 @@ class Publisher:
         finally:
             self._waiting.dec()
             self._seconds[result].observe(time.perf_counter() - began)
-
-    def close(self) -> None:
-        """Wait for what is on its way, for at most 10 s, and stop polling; blocks."""
-        self._producer.flush(FLUSH_SECONDS)
-        self._closing = True
-        self._thread.join(FLUSH_SECONDS)
 
     def _connect(self) -> Producer:
         return Producer(
