@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from consumer.storage.dead_letters import Standing
 from consumer.storage.invalidation import Sweeper
@@ -13,10 +13,19 @@ from schemas.plans import Plans
 
 MINUTE_SECONDS = 60.0
 DAY_SECONDS = 24 * 3600.0
+SWEEP_SECONDS = 0.5
+"""How long one sweep may keep the next batch waiting."""
+
+GRACE_ROWS = 500
+LOOK_BACK = timedelta(minutes=1)
+"""What a batch had locked at one look is found by a later one."""
+
+WHOLE_LOOK_SECONDS = 600.0
+"""How often grace periods are looked for that were over when they were stored."""
 
 
 class Housekeeping:
-    """Sweeps the cache, counts dead letters, attaches the months ahead, keeps the view's tiers."""
+    """Sweeps the cache, ends grace periods, counts dead letters; once a day months and tiers."""
 
     def __init__(
         self,
@@ -33,11 +42,13 @@ class Housekeeping:
         self._clock = clock
         self._next_minute = clock()
         self._next_day = clock()
+        self._next_whole_look = clock()
+        self._looked_until: datetime | None = None
 
     def run(self) -> None:
         """Do what is due; safe in any number of processes at once. Raises Retry or Halt."""
-        with self._ledger.transaction() as transaction:
-            self._sweeper.sweep(transaction)
+        self._sweep()
+        self._expire_graces()
         if self._clock() >= self._next_minute:
             with self._ledger.transaction() as transaction:
                 self._export(transaction.read_standing())
@@ -48,6 +59,39 @@ class Housekeeping:
                 transaction.attach_months(datetime.now(UTC).date())
             self._next_day = self._clock() + DAY_SECONDS
 
+    def _sweep(self) -> None:
+        self._sweeper.probe()
+        until = self._clock() + SWEEP_SECONDS
+        while self._sweep_once() and self._clock() < until:
+            pass
+
+    def _sweep_once(self) -> bool:
+        with self._ledger.transaction() as transaction:
+            more = self._sweeper.sweep(transaction)
+            waiting = transaction.count_overdue()
+        self._metrics.invalidations_waiting.set(waiting.rows)
+        self._metrics.invalidations_oldest_seconds.set(waiting.oldest_seconds)
+        return more
+
+    def _expire_graces(self) -> None:
+        """Write down which grace periods have ended, and drop their customers' cache entries.
+
+        Every entry ends with its grace period by itself; this is for one that was stored by a
+        reader whose clock or Redis did not keep to that.
+        """
+        if self._clock() >= self._next_whole_look:
+            self._looked_until = None
+            self._next_whole_look = self._clock() + WHOLE_LOOK_SECONDS
+        since = self._looked_until and self._looked_until - LOOK_BACK
+        row = None
+        with self._ledger.transaction() as transaction:
+            expired = transaction.expire_graces(since, GRACE_ROWS)
+            if expired.customers:
+                row = transaction.record_invalidation(expired.customers)
+        if row is not None:
+            self._sweeper.drop(row, expired.customers)
+        if not expired.more:
+            self._looked_until = expired.now
     def _export(self, letters: Standing) -> None:
         for reason in LetterReason:
             self._metrics.open_letters.labels(reason).set(letters.open.get(reason, 0))

@@ -9,11 +9,11 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from schemas.instruments import Labelled
-from schemas.metrics import ConsumerMetrics, GatekeeperMetrics, IngestMetrics, ProcessMetrics
+from schemas.metrics import ConsumerMetrics, GatekeeperMetrics, IngestMetrics, ProcessMetrics, ReaderMetrics
 
 Instrument = Labelled[..., Any] | MetricWrapperBase
 
-CATALOGUES = (ProcessMetrics, IngestMetrics, ConsumerMetrics, GatekeeperMetrics)
+CATALOGUES = (ProcessMetrics, IngestMetrics, ConsumerMetrics, GatekeeperMetrics, ReaderMetrics)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from schemas.settings import (
     MigrateSettings,
     PositionsSettings,
     ProcessSettings,
+    ReaderSettings,
     RecallSettings,
     ReplaySettings,
     holds_secret,
@@ -30,6 +31,7 @@ PROCESSES: dict[str, type[ProcessSettings]] = {
     "dead-letters": DatabaseSettings,
     "dead-letters replay": ReplaySettings,
     "positions": PositionsSettings,
+    "warm": ReaderSettings,
 }
 
 
@@ -51,6 +53,8 @@ def render_options() -> str:
 
 def render_metrics() -> str:
     """Return the Markdown table of all metrics."""
+    # By name: more than one process counts what it asks of Redis.
+    metrics = {metric.name: metric for metric in _collect()}
     rows = [
         f"| `{entry.name}` | {entry.kind} | {', '.join(f'`{name}`' for name in entry.labels)} "
         f"| {entry.documentation} |"

@@ -1,15 +1,19 @@
 """The document that applications read: what a customer may use at a moment; pure."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 CUSTOMER_ID = re.compile(r"cus_[A-Za-z0-9]{1,251}", re.ASCII)
 """What the id of a customer looks like, whoever is asked about one."""
 
+MAX_REFERENCE = 500
+
 Source = Literal["cache", "database"]
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +27,8 @@ class Entitlement:
     tier: str
     entitled: bool
     status: str | None
-    grace_until: datetime | None
-    valid_until: datetime | None
+    grace_until: Moment | None
+    valid_until: Moment | None
     version: int
     source: Source = "database"
 
@@ -35,15 +39,30 @@ class Entitlement:
             "valid_until": _format(self.valid_until),
         }
 
+    def encode(self) -> bytes:
+        """Return the answer as JSON: the body of an answer, and the value of a cache entry."""
+        return _encoder.encode(self)
+
     @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> Self:
-        """Read an answer back; raises KeyError, TypeError or ValueError for another shape."""
-        times = {name: _read(document[name]) for name in ("grace_until", "valid_until")}
-        return cls(**{**document, **times})
+    def decode(cls, value: bytes | str) -> "Entitlement":
+        """Read an answer back; raises ValueError for another shape."""
+        try:
+            return _decoder.decode(value)
+        except msgspec.DecodeError as error:
+            raise ValueError(str(error)) from None
+
+    def holds_at(self, moment: datetime) -> bool:
+        """Tell whether nothing but an event can have changed the answer by then."""
+        return self.valid_until is None or moment < self.valid_until
 
 
-def _read(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Entitlement)
+
+
+def is_reference(text: str) -> bool:
+    """Tell whether a text can be an application's own id, as the consumer stores it."""
+    return 0 < len(text) <= MAX_REFERENCE and text.isprintable()
 
 
 def _format(moment: datetime | None) -> str | None:

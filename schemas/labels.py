@@ -82,6 +82,12 @@ class RedisOperation(StrEnum):
     """Entries, marks and locks, after its COMMIT."""
     SWEEP = "sweep"
     """Entries to drop that no batch has confirmed."""
+    GET = "get"
+    """A cached answer."""
+    LEASE = "lease"
+    """The right to store an answer."""
+    FILL = "fill"
+    """To store an answer."""
 
 
 class EventType(StrEnum):
@@ -192,6 +198,31 @@ class Source(StrEnum):
 
     CACHE = "cache"
     DATABASE = "database"
+    NONE = "none"
+    """There was none to give."""
+
+
+class Look(StrEnum):
+    """What a look into the cache found."""
+
+    HIT = "hit"
+    MISS = "miss"
+    UNREADABLE = "unreadable"
+    """An entry of another version of hookline."""
+    UNKNOWN = "unknown"
+    """Redis did not say."""
+
+
+class LeaseOutcome(StrEnum):
+    """What became of the lease that a miss asked for."""
+
+    FILLED = "filled"
+    HELD = "held"
+    """Another reader has it."""
+    LOST = "lost"
+    """The customer changed meanwhile, so nothing was stored."""
+    UNKNOWN = "unknown"
+    """Redis did not say."""
 
 
 class ByVersion(NamedTuple):
@@ -286,3 +317,15 @@ class BySource(NamedTuple):
     """Label of an entitlement."""
 
     source: Source
+
+
+class ByLook(NamedTuple):
+    """Label of a look into the cache."""
+
+    result: Look
+
+
+class ByLease(NamedTuple):
+    """Label of a lease."""
+
+    outcome: LeaseOutcome

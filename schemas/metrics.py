@@ -21,8 +21,10 @@ from schemas.labels import (
     ByAnswer,
     ByEvent,
     ByLayer,
+    ByLease,
     ByLetter,
     ByLimit,
+    ByLook,
     ByOperation,
     ByPartition,
     ByPhase,
@@ -155,6 +157,49 @@ class RedisMetrics:
         )
 
 
+class CacheMetrics:
+    """What the entitlement cache counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.reads = Counters(
+            "hookline_gatekeeper_cache_reads_total",
+            "Looks into the entitlement cache: hit, miss, unreadable, or unknown without Redis.",
+            ByLook,
+            registry=registry,
+        )
+        self.leases = Counters(
+            "hookline_gatekeeper_cache_leases_total",
+            "Leases asked for after a miss: filled; held by another reader; lost, as the customer "
+            "changed meanwhile; unknown without Redis.",
+            ByLease,
+            registry=registry,
+        )
+        self.inspected = Counter(
+            "hookline_gatekeeper_cache_inspected_total",
+            "Hits, one in 1,000, that were compared with PostgreSQL a second later.",
+            registry=registry,
+        )
+        self.differences = Counter(
+            "hookline_gatekeeper_cache_differences_total",
+            "Inspected hits whose entry was still stored although PostgreSQL says otherwise.",
+            registry=registry,
+        )
+        self.staleness_seconds = Histogram(
+            "hookline_gatekeeper_cache_staleness_seconds",
+            "Age of the change that an inspected hit did not show yet; 0 where it showed all.",
+            buckets=(0, *DELAY_SECONDS),
+            registry=registry,
+        )
+
+
+class ReaderMetrics:
+    """What a reader of entitlements counts, in the gatekeeper or in an application."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.redis = RedisMetrics(registry)
+        self.cache = CacheMetrics(registry)
+
+
 class ConsumerMetrics:
     """What a consumer counts."""
 
@@ -176,6 +221,7 @@ class ConsumerMetrics:
             "hookline_consumer_duplicates_total",
             "Deliveries dropped as already applied, by the layer that knew.",
             ByLayer,
+    ByLease,
             registry=registry,
         )
         self.dead_letters = Counters(
@@ -235,6 +281,16 @@ class ConsumerMetrics:
         self.ended_backends = Counter(
             "hookline_consumer_ended_backends_total",
             "Database sessions of our own role that were ended because they blocked a batch.",
+            registry=registry,
+        )
+        self.invalidations_waiting = Gauge(
+            "hookline_consumer_invalidations_waiting",
+            "Batches whose cache entries Redis has not confirmed as dropped a second later.",
+            registry=registry,
+        )
+        self.invalidations_oldest_seconds = Gauge(
+            "hookline_consumer_invalidations_oldest_seconds",
+            "Age of the oldest of those batches; entries they changed may be stale that long.",
             registry=registry,
         )
         self.locks_held = Counter(
@@ -325,7 +381,7 @@ class GatekeeperMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.answers = Counters(
             "hookline_gatekeeper_answers_total",
-            "Answers, by HTTP status and where the entitlement came from.",
+            "Answers, by HTTP status and where the entitlement came from: cache, database or none.",
             ByAnswer,
             registry=registry,
         )

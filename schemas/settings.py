@@ -321,7 +321,11 @@ class ConsumerSettings(
     ] = None
 
 
-class GatekeeperSettings(DatabaseSettings, RedisSettings, PlansSettings):
+class ReaderSettings(DatabaseSettings, RedisSettings, PlansSettings):
+    """What a reader of entitlements needs: `hookline warm`, or an application."""
+
+
+class GatekeeperSettings(ReaderSettings):
     """What `hookline gatekeeper` needs."""
 
     gatekeeper_host: Annotated[

@@ -6,10 +6,12 @@ import socket
 import structlog
 import uvloop
 
+from consumer.errors import Halt
 from consumer.gatekeeper.api import build_app
-from consumer.gatekeeper.reader import Reader, make_engine
+from consumer.gatekeeper.client import AsyncGatekeeper
+from consumer.gatekeeper.primary import PostgresPrimary
+from consumer.storage.redis_session import WrongRedisError
 from schemas.metrics import GatekeeperMetrics, new_registry
-from schemas.plans import load_plans
 from schemas.readiness import Readiness, Serve, ServeAdmin
 from schemas.settings import GatekeeperSettings
 
@@ -27,7 +29,7 @@ def run(
 ) -> int:
     """Answer entitlements until SIGTERM or SIGINT, and return the exit code; blocks.
 
-    Raises PlansError.
+    Raises PlansError, or Halt for a Redis that no waiting mends.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(settings, listener, serve, serve_admin))
@@ -42,13 +44,17 @@ async def _run(
     registry = new_registry()
     metrics = GatekeeperMetrics(registry)
     readiness = Readiness()
-    plans = load_plans(settings.plans_file)
-    engine = make_engine(settings)
-    reader = Reader(engine, plans)
-    probe = DatabaseProbe(reader)
+    gatekeeper = AsyncGatekeeper(settings, registry=registry)
+    probe = DatabaseProbe(gatekeeper.primary)
     readiness.add("postgresql", probe.problem)
+    readiness.add("redis", gatekeeper.line.problem, optional=True)
     tokens = [token.get_secret_value() for token in settings.gatekeeper_tokens]
-    app = build_app(reader, plans, tokens, metrics)
+    app = build_app(gatekeeper.reader, tokens, metrics)
+    try:
+        await gatekeeper.line.greet()
+    except WrongRedisError as error:
+        await gatekeeper.aclose()
+        raise Halt(str(error)) from None
     probing = asyncio.create_task(probe.watch())
     try:
         with serve_admin(settings.admin_host, settings.gatekeeper_admin_port, registry, readiness):
@@ -56,7 +62,7 @@ async def _run(
             await serve(app, listener, readiness)
     finally:
         probing.cancel()
-        await engine.dispose()
+        await gatekeeper.aclose()
     log.info("stopped")
     return 0
 
@@ -64,8 +70,8 @@ async def _run(
 class DatabaseProbe:
     """Looks every two seconds whether the primary can be read."""
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, primary: PostgresPrimary) -> None:
+        self._primary = primary
         self._problem: str | None = "not asked yet"
 
     def problem(self) -> str | None:
@@ -75,5 +81,5 @@ class DatabaseProbe:
     async def watch(self) -> None:
         """Look for ever."""
         while True:
-            self._problem = await self._reader.ping()
+            self._problem = await self._primary.ping()
             await asyncio.sleep(PROBE_EVERY_SECONDS)

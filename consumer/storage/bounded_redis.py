@@ -12,13 +12,21 @@ from typing import Any, TypeVar
 import redis
 import structlog
 
-from consumer.storage.redis_session import CONNECT_SECONDS, Session, WrongRedisError
+from consumer.storage.redis_session import (
+    CONNECT_SECONDS,
+    NoGenerationError,
+    Session,
+    WrongRedisError,
+)
 from schemas.labels import RedisOperation
 from schemas.metrics import RedisMetrics
 
 log = structlog.get_logger()
 
 CALL_SECONDS = 0.1
+PROBE_SECONDS = 0.02
+"""How long a probe is waited for at once; a Redis on the same network answers in time."""
+
 FAILURES_TO_OPEN = 5
 OPEN_SECONDS_LEAST = 0.5
 OPEN_SECONDS_MOST = 30.0
@@ -49,6 +57,11 @@ class Breaker:
         """Tell whether the last calls failed, be it time for another try or not."""
         return self._failures >= FAILURES_TO_OPEN
 
+    @property
+    def has_failed(self) -> bool:
+        """Tell whether the last call failed."""
+        return self._failures > 0
+
     def succeeded(self) -> None:
         """Forget all failures."""
         self._failures = 0
@@ -78,6 +91,8 @@ class BoundedRedis:
         self._call_seconds = call_seconds
         self._breaker = breaker or Breaker()
         self._lane = _Lane()
+        self._probing: tuple[_Lane, Future[None]] | None = None
+        self._why: str | None = None
 
     def ask(self, operation: RedisOperation, call: Callable[[Session], T]) -> T | None:
         """Run a call within the limit over the whole of it; None means "don't know".
@@ -96,10 +111,10 @@ class BoundedRedis:
             log.warning("redis_unknown", operation=operation, why=type(error).__name__)
             self._discard()
             self._breaker.failed()
+            self._note_why(error)
             self._count_unknown(operation)
             return None
-        self._breaker.succeeded()
-        self._metrics.breaker_open.set(0)
+        self._note_success()
         return answer
 
     def greet(self) -> None:
@@ -117,6 +132,32 @@ class BoundedRedis:
             log.warning("redis_away", why=type(error).__name__)
             self._discard()
 
+    def probe(self) -> None:
+        """See whether a Redis that is left alone is back, and use it again; for every second.
+
+        Does not wait for the breaker, and for 20 ms at most: what takes longer is looked at by
+        the next call.
+        """
+        if not self._breaker.is_open:
+            return
+        if self._probing is None:
+            lane = _Lane()
+            self._probing = lane, lane.submit(partial(self._run, lane, _ping))
+        lane, future = self._probing
+        try:
+            future.result(timeout=PROBE_SECONDS)
+        except (redis.RedisError, OSError, TimeoutError, ValueError) as error:
+            if future.done():
+                self._note_why(error)
+                self._probing = None
+                lane.end()
+            return
+        self._probing = None
+        self._discard()
+        self._lane.end()
+        self._lane = lane
+        self._note_success()
+
     def note_refusals(self, operation: RedisOperation, answers: Iterable[object]) -> None:
         """Count a call of which Redis refused a part, such as for want of memory.
 
@@ -133,17 +174,31 @@ class BoundedRedis:
 
     def problem(self) -> str | None:
         """Say for readiness whether Redis is left alone; hookline works on without it."""
-        return "left alone after repeated failures" if self._breaker.is_tripped else None
+        if self._breaker.is_tripped:
+            return self._why or "left alone after repeated failures"
+        return None
 
     def close(self) -> None:
         """Close the connection; safe to repeat."""
         self._discard()
         self._lane.end()
+        if self._probing is not None:
+            self._probing[0].end()
 
     def _run(self, lane: "_Lane", call: Callable[[Session], T]) -> T:
         if lane.session is None:
             lane.session = self._connect()
         return call(lane.session)
+
+    def _note_success(self) -> None:
+        self._breaker.succeeded()
+        self._why = None
+        self._metrics.breaker_open.set(0)
+
+    def _note_why(self, error: Exception) -> None:
+        """Keep the sentence of what a person must put right."""
+        is_told = isinstance(error, (NoGenerationError, WrongRedisError))
+        self._why = str(error) if is_told else None
 
     def _count_unknown(self, operation: RedisOperation) -> None:
         self._metrics.unknown.labels(operation).inc()
@@ -159,6 +214,10 @@ class BoundedRedis:
         lane.end()
         if lane.session is not None:
             lane.session.client.connection_pool.disconnect()
+
+
+def _ping(session: Session) -> None:
+    session.client.ping()
 
 
 class _Lane:

@@ -5,6 +5,7 @@ sweeper repeats until Redis has answered. Nobody but a reader ever stores an ent
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from redis.client import Pipeline
 from sqlalchemy import Connection, text
@@ -19,6 +20,8 @@ ENTRY_GONE_SECONDS = ENTITLEMENT_SECONDS + 30
 """Longer than any entry lives: from then on there is nothing left to drop."""
 
 SWEEP_ROWS = 100
+SWEEP_CUSTOMERS = 1_000
+"""In one call to Redis: more could take longer than its limit."""
 
 _INSERT = text(
     "INSERT INTO cache_invalidations (customers) VALUES (:customers) RETURNING invalidation_id"
@@ -28,6 +31,10 @@ _OVERDUE = text("""
 SELECT invalidation_id, customers FROM cache_invalidations
 WHERE created_at < now() - interval '1 second'
 ORDER BY invalidation_id LIMIT :rows FOR UPDATE SKIP LOCKED
+""")
+_COUNT = text("""
+SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8
+FROM cache_invalidations WHERE created_at < now() - interval '1 second'
 """)
 _EXPIRE = text("""
 DELETE FROM cache_invalidations
@@ -56,7 +63,13 @@ def expire_rows(connection: Connection, seconds: float) -> None:
     connection.execute(_EXPIRE, {"seconds": seconds})
 
 
-def drop_entries(pipeline: Pipeline, generation: str, customers: list[str]) -> None:
+def count_overdue(connection: Connection) -> tuple[int, float]:
+    """Return how many rows are older than a second, and how old the oldest is in seconds."""
+    rows, oldest = connection.execute(_COUNT).one()
+    return rows, oldest
+
+
+def drop_entries(pipeline: Pipeline, generation: str, customers: Sequence[str]) -> None:
     """Queue the deletion of these customers' entries and leases."""
     keys = [entitlement_key(generation, customer) for customer in customers]
     leases = [lease_key(generation, customer) for customer in customers]
@@ -74,25 +87,42 @@ class Sweeper:
         """Note that Redis has dropped this row's entries; the next sweep deletes the row."""
         self._confirmed.append(invalidation_id)
 
-    def sweep(self, transaction: Transaction) -> None:
+    def probe(self) -> None:
+        """See whether a Redis that is left alone is back; to be called every second."""
+        self._redis.probe()
+
+    def drop(self, invalidation_id: int, customers: Sequence[str]) -> None:
+        """Drop the entries of a row that is committed, and confirm it if Redis does."""
+        if self._drop(customers):
+            self.confirm(invalidation_id)
+
+    def sweep(self, transaction: Transaction) -> bool:
         """Delete confirmed rows, and drop the entries of rows older than a second.
 
-        Safe in any number of processes at once; the caller commits.
+        Returns whether there may be more of them. Safe in any number of processes at once; the
+        caller commits.
         """
         confirmed, self._confirmed = self._confirmed, []
         if confirmed:
             transaction.delete_invalidations(confirmed)
         overdue = transaction.take_overdue(SWEEP_ROWS)
         if not overdue:
-            return
-        customers = sorted({customer for some in overdue.values() for customer in some})
-        if self._redis.ask(RedisOperation.SWEEP, lambda session: _drop(session, customers)):
+            return False
+        if self._drop(sorted({customer for some in overdue.values() for customer in some})):
             transaction.delete_invalidations(list(overdue))
-        else:
-            transaction.expire_invalidations(ENTRY_GONE_SECONDS)
+            return len(overdue) == SWEEP_ROWS
+        transaction.expire_invalidations(ENTRY_GONE_SECONDS)
+        return False
+
+    def _drop(self, customers: Sequence[str]) -> bool:
+        parts = (
+            customers[first : first + SWEEP_CUSTOMERS]
+            for first in range(0, len(customers), SWEEP_CUSTOMERS)
+        )
+        return all(self._redis.ask(RedisOperation.SWEEP, partial(_drop, customers=part)) for part in parts)
 
 
-def _drop(session: Session, customers: list[str]) -> bool:
+def _drop(session: Session, customers: Sequence[str]) -> bool:
     pipeline = session.client.pipeline(transaction=False)
     drop_entries(pipeline, session.generation, customers)
     pipeline.execute()

@@ -11,6 +11,7 @@ from datetime import date, datetime
 from typing import Any, Protocol
 
 from consumer.storage.dead_letters import DeadLetter, Recent, Standing
+from consumer.storage.grace import Expired
 from consumer.storage.positions import PositionRows
 from consumer.storage.stored_letters import Failure
 from schemas.plans import Plans
@@ -25,6 +26,14 @@ class RecordedEvent:
 
     outcome: str
     api_version: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """How many batches' cache entries wait to be dropped, and for how long at most."""
+
+    rows: int = 0
+    oldest_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +116,15 @@ class Transaction(PositionRows, Protocol):
 
     def expire_invalidations(self, seconds: float) -> None:
         """Forget rows that are older than that."""
+
+    def count_overdue(self) -> Overdue:
+        """Count the rows older than a second."""
+
+    def expire_graces(self, since: datetime | None, most: int) -> Expired:
+        """Write `grace_period_expired` once for each grace period that ended after a moment.
+
+        What another transaction has locked is left for the next look.
+        """
 
     def write_tiers(self, plans: Plans) -> None:
         """Make the tiers that SQL users see equal the plans; safe to repeat."""

@@ -12,6 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from consumer.errors import Cause, Reject, Retry, verdict_of
 from consumer.storage import (
     dead_letters,
+    grace,
     invalidation,
     partitions,
     positions,
@@ -21,7 +22,14 @@ from consumer.storage import (
 )
 from consumer.storage.blockers import ending_blockers
 from consumer.storage.dead_letters import DeadLetter, Recent, Standing
-from consumer.storage.ledger import RecordedEvent, Row, StoredCustomer, StoredSubscription
+from consumer.storage.grace import Expired
+from consumer.storage.ledger import (
+    Overdue,
+    RecordedEvent,
+    Row,
+    StoredCustomer,
+    StoredSubscription,
+)
 from consumer.storage.positions import Position
 from consumer.storage.stored_letters import Failure
 from schemas.plans import Plans
@@ -184,6 +192,16 @@ class PostgresTransaction:
     def expire_invalidations(self, seconds: float) -> None:
         """Forget rows that are older than that."""
         invalidation.expire_rows(self._connection, seconds)
+
+    def count_overdue(self) -> Overdue:
+        """Count the rows older than a second."""
+        return Overdue(*invalidation.count_overdue(self._connection))
+
+    # --- time
+
+    def expire_graces(self, since: datetime | None, most: int) -> Expired:
+        """Write `grace_period_expired` once for each grace period that ended after a moment."""
+        return grace.expire_graces(self._connection, since, most)
 
     # --- once a day
 

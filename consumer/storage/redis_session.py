@@ -1,10 +1,13 @@
 """One connection to Redis, made anew after every failure: plain, or found through Sentinel."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -29,6 +32,16 @@ class Session:
 
 class WrongRedisError(ValueError):
     """No waiting mends this: a cluster, a refused password, a certificate not accepted."""
+
+
+class NoGenerationError(NoPermissionError):
+    """The server does not say which one it is, so an earlier one's entries could pass for its."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "an access list keeps the user of HOOKLINE_REDIS_URL from INFO, so nothing is cached: "
+            "allow it with ACL SETUSER … +info"
+        )
 
 
 def open_session(url: str) -> Session:
@@ -83,15 +96,23 @@ def find_primary(url: str) -> str:
     return urlunsplit((scheme.partition("+")[0], address, f"/{database or 0}", query, ""))
 
 
-def _generation(client: redis.Redis, *, must_be_primary: bool) -> str:
-    info = client.info("server")
+def read_generation(info: Mapping[str, Any]) -> str:
+    """Return the generation out of INFO's section `server`; raises WrongRedisError."""
     if "cluster" in {info.get("redis_mode"), info.get("server_mode")}:  # Redis, Valkey
         raise WrongRedisError(
             "HOOKLINE_REDIS_URL names a Redis cluster: use a single server or Sentinel"
         )
-    if must_be_primary and client.info("replication")["role"] != "master":
-        raise redis.ReadOnlyError("the server that Sentinel names is no primary yet")
     return str(info["run_id"])
+
+
+def _generation(client: redis.Redis, *, must_be_primary: bool) -> str:
+    try:
+        generation = read_generation(client.info("server"))
+        if must_be_primary and client.info("replication")["role"] != "master":
+            raise redis.ReadOnlyError("the server that Sentinel names is no primary yet")
+    except NoPermissionError:
+        raise NoGenerationError from None
+    return generation
 
 
 def _host_and_port(entry: str) -> tuple[str, int]:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from consumer.recall import Recalled
+from consumer.storage.grace import GRACE_EVENT
 from consumer.storage.history import OpenLetter, TrailEntry
 from ops.explain.dossier import Dossier
 from ops.explain.views import Question
@@ -109,7 +110,6 @@ def _others(dossier: Dossier, changes: Mapping[str, Sequence[TrailEntry]]) -> It
     for event_id, entries in changes.items():
         if event_id in recorded:
             continue
-        repair = event_id.startswith("recompute_")
         made: dict[str | None, list[TrailEntry]] = defaultdict(list)
         for entry in entries:
             made[entry.subscription_id].append(entry)
@@ -117,7 +117,7 @@ def _others(dossier: Dossier, changes: Mapping[str, Sequence[TrailEntry]]) -> It
             yield Entry(
                 at=own[0].event_created_at,
                 event_id=event_id,
-                title="hookline recompute --apply" if repair else "an event no longer recorded",
+                title=_title(event_id),
                 subscription_id=subscription_id,
                 changes=tuple(map(say_change, own)),
             )
@@ -131,6 +131,15 @@ def _others(dossier: Dossier, changes: Mapping[str, Sequence[TrailEntry]]) -> It
                 reason=letter.reason,
                 why=_set_aside(letter),
             )
+
+
+def _title(event_id: str) -> str:
+    """Name what no event of Stripe's has caused, or one that retention has dropped."""
+    if event_id.startswith("recompute_"):
+        return "hookline recompute --apply"
+    if event_id.startswith(GRACE_EVENT):
+        return "time passed"
+    return "an event no longer recorded"
 
 
 def _why(

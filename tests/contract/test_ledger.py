@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from consumer.errors import Cause, Halt, Reject, Retry
 from consumer.records import Record
 from consumer.storage.dead_letters import DeadLetter, Reason
 from consumer.storage.engine import make_engine
-from consumer.storage.ledger import Ledger, StoredCustomer, Transaction
+from consumer.storage.ledger import Ledger, Overdue, StoredCustomer, Transaction
 from consumer.storage.positions import Position, Positions
 from consumer.storage.postgres import PostgresLedger
 from consumer.storage.stored_letters import Failure
@@ -380,3 +380,92 @@ def test_an_invalidation_is_taken_by_one_sweeper_once_it_is_overdue(connect: Ope
         assert transaction.take_overdue(10) == {second: ["cus_3"]}
         transaction.expire_invalidations(0.5)
         assert transaction.take_overdue(10) == {}
+
+
+def test_what_waits_to_be_swept_is_counted(connect: Open) -> None:
+    """A row counts from a second on, with its age; what is committed a moment ago does not."""
+    ledger = connect()
+    with ledger.transaction() as transaction:
+        assert transaction.count_overdue() == Overdue()
+        transaction.record_invalidation(["cus_1"])
+        assert transaction.count_overdue() == Overdue()
+
+    def is_overdue() -> bool:
+        with ledger.transaction() as transaction:
+            found = transaction.count_overdue()
+        return found.rows == 1 and 1 < found.oldest_seconds < 30
+
+    eventually(is_overdue)
+
+
+def with_grace(ledger: Ledger, *graces: tuple[str, datetime]) -> None:
+    """Store a subscription each, of a customer of its own, whose grace ends then."""
+    with ledger.transaction() as transaction:
+        transaction.lock_customers({f"cus_{id_}" for id_, _ in graces})
+        transaction.write_subscriptions(
+            [
+                subscription_row(id_, customer_id=f"cus_{id_}", status="past_due", grace_until=end)
+                for id_, end in graces
+            ]
+        )
+
+
+def expire(ledger: Ledger, since: datetime | None = None, most: int = 10) -> list[str]:
+    """Let grace periods end, and return whose did."""
+    with ledger.transaction() as transaction:
+        return list(transaction.expire_graces(since, most).customers)
+
+
+AHEAD = datetime.now(UTC) + timedelta(hours=1)
+
+
+def test_a_grace_period_that_ended_is_written_once(connect: Open) -> None:
+    """Each end is told once, a later one of the same subscription again; none before its time."""
+    ledger = connect()
+    with_grace(ledger, ("a", MOMENT), ("b", MOMENT + timedelta(seconds=1)), ("c", AHEAD))
+    assert expire(ledger, most=1) == ["cus_a"]
+    assert expire(ledger) == ["cus_b"]
+    assert expire(ledger) == []
+    with_grace(ledger, ("a", MOMENT + timedelta(hours=1)))
+    assert expire(ledger, since=MOMENT + timedelta(hours=1)) == []
+    assert expire(ledger, since=MOMENT) == ["cus_a"]
+    assert expire(ledger) == []
+
+
+def test_more_than_one_look_finds_is_said(connect: Open) -> None:
+    """Where a look was full there may be more; its time is the database's."""
+    ledger = connect()
+    with_grace(ledger, ("a", MOMENT), ("b", MOMENT))
+    with ledger.transaction() as transaction:
+        assert transaction.expire_graces(None, 1).more
+        found = transaction.expire_graces(None, 10)
+        assert not found.more
+        assert abs(found.now - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_a_grace_period_that_another_process_ends_is_passed_by(connect: Open) -> None:
+    """What somebody has locked is left to them, and not written again after their commit."""
+    ours, theirs = connect(), connect()
+    with_grace(ours, ("a", MOMENT), ("b", MOMENT))
+    with ours.transaction() as transaction:
+        assert transaction.expire_graces(None, 1).customers == ["cus_a"]
+        assert expire(theirs) == ["cus_b"]
+    assert expire(theirs) == []
+
+
+def test_processes_at_once_write_each_end_once(connect: Open) -> None:
+    """Any number of processes may look at the same moment."""
+    ledgers = [connect() for _ in range(4)]
+    subscriptions = [f"s{number}" for number in range(40)]
+    with_grace(ledgers[0], *((id_, MOMENT) for id_ in subscriptions))
+
+    def work(ledger: Ledger) -> list[str]:
+        found: list[str] = []
+        while part := expire(ledger, most=3):
+            found += part
+        return found
+
+    with ThreadPoolExecutor(len(ledgers)) as pool:
+        told = [customer for found in pool.map(work, ledgers) for customer in found]
+    told += expire(ledgers[0], most=100)
+    assert sorted(told) == sorted(f"cus_{id_}" for id_ in subscriptions)

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from consumer.gatekeeper.api import build_app
-from consumer.gatekeeper.reader import Reader, make_engine
+from consumer.gatekeeper.client import AsyncGatekeeper
 from consumer.storage.engine import make_engine as make_writer
 from consumer.storage.tiers import write_tiers
 from schemas.metrics import GatekeeperMetrics
@@ -70,13 +70,11 @@ class Keeper:
     @asynccontextmanager
     async def client(self, tokens: tuple[str, ...] = ()) -> AsyncIterator[httpx.AsyncClient]:
         """Provide a client of the app, whose pool lives as long."""
-        engine = make_engine(self.settings)
-        metrics = GatekeeperMetrics(CollectorRegistry())
-        app = build_app(Reader(engine, self.plans, lambda: NOW), self.plans, tokens, metrics)
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://keeper") as client:
-            yield client
-        await engine.dispose()
+        async with AsyncGatekeeper(self.settings) as gatekeeper:
+            app = build_app(gatekeeper.reader, tokens, GatekeeperMetrics(CollectorRegistry()))
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://keeper") as client:
+                yield client
 
 
 @pytest.fixture

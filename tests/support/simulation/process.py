@@ -43,7 +43,7 @@ class Servers:
     """The three twins that all processes of a run share."""
 
     def __init__(self, world: World, partitions: int) -> None:
-        self.database = Database(world)
+        self.database = Database(world, lambda: datetime.fromtimestamp(EPOCH + world.now(), UTC))
         self.broker = Broker(world, TOPIC, partitions)
         self.redis = MemoryRedis()
         self.dropped: set[tuple[int, int]] = set()

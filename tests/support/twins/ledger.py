@@ -9,7 +9,14 @@ from typing import Any
 
 from consumer.errors import Halt, Reject
 from consumer.storage.dead_letters import OURS, DeadLetter, Recent, Standing, storable
-from consumer.storage.ledger import RecordedEvent, Row, StoredCustomer, StoredSubscription
+from consumer.storage.grace import Expired
+from consumer.storage.ledger import (
+    Overdue,
+    RecordedEvent,
+    Row,
+    StoredCustomer,
+    StoredSubscription,
+)
 from consumer.storage.positions import Position
 from consumer.storage.stored_letters import Failure
 from schemas.plans import Plans
@@ -362,6 +369,35 @@ class MemoryTransaction:
             if row["created_at"] < session.heard - seconds:
                 session.put("cache_invalidations", number, None)
 
+    def count_overdue(self) -> Overdue:
+        """Count the rows older than a second."""
+        session = self._begin("count_overdue")
+        ages = [session.heard - row["created_at"] for _, row in session.scan("cache_invalidations")]
+        overdue = [age for age in ages if age > 1]
+        return Overdue(len(overdue), max(overdue, default=0.0))
+
+    # --- time
+
+    def expire_graces(self, since: datetime | None, most: int) -> Expired:
+        """Write `grace_period_expired` once for each grace period that ended after a moment."""
+        session = self._begin("expire_graces")
+        now = self._database.wall()
+        found: list[dict[str, Any]] = []
+        for id_, row in sorted(session.scan("subscriptions"), key=_by_grace):
+            until = row["grace_until"]
+            is_over = until is not None and until <= now and (since is None or until > since)
+            if is_over and len(found) < most and session.is_free("subscriptions", id_):
+                session.lock("subscriptions", id_)
+                found.append(_expiry(id_, row))
+        session = self._begin("write_expired")
+        written = {row["event_id"] for _, row in session.scan("billing_audit")}
+        new = [entry for entry in found if entry["event_id"] not in written]
+        for entry in new:
+            number = self._database.next_number()
+            session.put("billing_audit", number, {**entry, "audit_id": number})
+        customers = sorted({entry["customer_id"] for entry in new})
+        return Expired(customers, now, more=len(found) == most)
+
     # --- once a day
 
     def write_tiers(self, plans: Plans) -> None:
@@ -373,6 +409,24 @@ class MemoryTransaction:
 
 def _moment(heard: float | None) -> datetime | None:
     return None if heard is None else datetime.fromtimestamp(heard, UTC)
+
+
+def _by_grace(entry: tuple[Any, Row]) -> tuple[float, Any]:
+    id_, row = entry
+    return (row["grace_until"].timestamp() if row["grace_until"] else 0.0), id_
+
+
+def _expiry(subscription: str, row: Row) -> dict[str, Any]:
+    until = row["grace_until"]
+    return {
+        "event_id": f"grace_{subscription}_{int(until.timestamp())}",
+        "customer_id": row["customer_id"],
+        "subscription_id": subscription,
+        "action": "grace_period_expired",
+        "before": '{"entitled": true}',
+        "after": '{"entitled": false}',
+        "event_created_at": until,
+    }
 
 
 def _identity(letter: DeadLetter) -> tuple[str, str, int, int]:

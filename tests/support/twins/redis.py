@@ -67,3 +67,13 @@ class MemoryBoundedRedis(BoundedRedis):
             return None
         self._circuit.succeeded()
         return answer[0]
+
+    def probe(self) -> None:
+        """See whether the server is back, whatever the breaker says."""
+        if not self._circuit.is_open:
+            return
+        try:
+            self._turns.commit("redis.probe", lambda: None)
+        except redis.RedisError:
+            return
+        self._circuit.succeeded()

@@ -5,6 +5,7 @@ itself until it commits; a key it wrote or locked makes every other writer of th
 """
 
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from consumer.errors import Cause, Reject, Retry
@@ -21,8 +22,11 @@ Refuses = Callable[[str, Row], bool]
 class Database:
     """What is committed, and who holds which row."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(
+        self, turns: Turns, wall: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self.turns = turns
+        self.wall = wall
         self.tables: dict[str, dict[Hashable, Row]] = {}
         self.refuses: Refuses = lambda _table, _row: False
         """Constraints of a test's own: rows that are refused as PostgreSQL refuses data."""

@@ -1,5 +1,6 @@
 """What a customer may use at a moment, from rows."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -128,20 +129,30 @@ def test_valid_until_is_the_next_edge_of_any_subscription() -> None:
     assert ends == [after(20), after(50), None]
 
 
+ANSWER = Entitlement("cus_1", "pro", True, "past_due", after(20), None, 17, "cache")  # noqa: FBT003
+
+
 def test_entitlement_document_reads_back() -> None:
     """What is written for an application is read back as it was, times in UTC with a Z."""
-    document = {
-        "customer": "cus_1",
-        "tier": "pro",
-        "entitled": True,
-        "status": "past_due",
-        "grace_until": "2026-11-24T10:00:00Z",
-        "valid_until": None,
-        "version": 17,
-        "source": "cache",
-    }
-    assert Entitlement.from_document(document).to_document() == document
-    with pytest.raises(KeyError):
-        Entitlement.from_document({})
-    with pytest.raises(TypeError):
-        Entitlement.from_document(document | {"colour": "red"})
+    assert Entitlement.decode(ANSWER.encode()) == ANSWER
+    document = json.loads(ANSWER.encode())
+    assert document == ANSWER.to_document()
+    assert document["grace_until"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tier": None},
+        {"version": "17"},
+        {"source": "hearsay"},
+        {"grace_until": "2026-11-24T10:00:00"},
+        {"valid_until": 5},
+    ],
+)
+def test_what_is_no_answer_is_not_taken_for_one(change: dict[str, object]) -> None:
+    """A stored answer of another shape, or with a time in no zone, is none."""
+    with pytest.raises(ValueError, match=r"Expected|Invalid"):
+        Entitlement.decode(json.dumps(ANSWER.to_document() | change))
+    with pytest.raises(ValueError, match="missing"):
+        Entitlement.decode("{}")
