@@ -92,6 +92,7 @@ class Housekeeping:
             self._sweeper.drop(row, expired.customers)
         if not expired.more:
             self._looked_until = expired.now
+
     def _export(self, letters: Standing) -> None:
         for reason in LetterReason:
             self._metrics.open_letters.labels(reason).set(letters.open.get(reason, 0))

@@ -9,7 +9,13 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from schemas.instruments import Labelled
-from schemas.metrics import ConsumerMetrics, GatekeeperMetrics, IngestMetrics, ProcessMetrics, ReaderMetrics
+from schemas.metrics import (
+    ConsumerMetrics,
+    GatekeeperMetrics,
+    IngestMetrics,
+    ProcessMetrics,
+    ReaderMetrics,
+)
 
 Instrument = Labelled[..., Any] | MetricWrapperBase
 

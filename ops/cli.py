@@ -19,6 +19,7 @@ from schemas.settings import (
     GatekeeperSettings,
     IngestSettings,
     MigrateSettings,
+    ReaderSettings,
     RecallSettings,
     SettingsError,
 )
@@ -312,6 +313,21 @@ def bench(
     from ops.bench.run import Options, run  # noqa: PLC0415 - the servers are not measured
 
     raise typer.Exit(run(Options(quick, tuple(scenario or ()), json_file, data_dir)))
+
+
+@app.command()
+def warm(
+    *,
+    everybody: Annotated[bool, typer.Option("--all", help="Read every customer.")] = False,
+    customer: Annotated[
+        list[str] | None, typer.Option(help="Read this customer; repeatable.", metavar="ID")
+    ] = None,
+) -> None:
+    """Read customers as the gatekeeper does, so that their next answer comes out of the cache."""
+    from ops.warm import run  # noqa: PLC0415 - the servers need no bar
+
+    settings = load_for(ReaderSettings, "warm")
+    raise typer.Exit(run(settings, customers=customer or (), everybody=everybody))
 
 
 @app.command()

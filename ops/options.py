@@ -53,8 +53,6 @@ def render_options() -> str:
 
 def render_metrics() -> str:
     """Return the Markdown table of all metrics."""
-    # By name: more than one process counts what it asks of Redis.
-    metrics = {metric.name: metric for metric in _collect()}
     rows = [
         f"| `{entry.name}` | {entry.kind} | {', '.join(f'`{name}`' for name in entry.labels)} "
         f"| {entry.documentation} |"

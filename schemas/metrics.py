@@ -221,7 +221,6 @@ class ConsumerMetrics:
             "hookline_consumer_duplicates_total",
             "Deliveries dropped as already applied, by the layer that knew.",
             ByLayer,
-    ByLease,
             registry=registry,
         )
         self.dead_letters = Counters(

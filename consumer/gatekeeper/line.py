@@ -51,7 +51,9 @@ class Line:
         self._closing: set[asyncio.Task[None]] = set()
         self._why: str | None = None
 
-    async def ask(self, operation: RedisOperation, call: Callable[[Link], Awaitable[T]]) -> T | Unknown:
+    async def ask(
+        self, operation: RedisOperation, call: Callable[[Link], Awaitable[T]]
+    ) -> T | Unknown:
         """Run a call within the limit over the whole of it.
 
         Only the first link is waited for, later ones are made while callers go on without. The
@@ -125,7 +127,9 @@ class Line:
         self._why = None
         return self._link
 
-    def _refuse(self, operation: RedisOperation, link: Link | None, error: redis.ResponseError) -> Unknown:
+    def _refuse(
+        self, operation: RedisOperation, link: Link | None, error: redis.ResponseError
+    ) -> Unknown:
         """Count what Redis refuses, such as for want of memory: the link is as good as before.
 
         One that takes no writes at all leads to the wrong server.

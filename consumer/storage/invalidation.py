@@ -119,7 +119,9 @@ class Sweeper:
             customers[first : first + SWEEP_CUSTOMERS]
             for first in range(0, len(customers), SWEEP_CUSTOMERS)
         )
-        return all(self._redis.ask(RedisOperation.SWEEP, partial(_drop, customers=part)) for part in parts)
+        return all(
+            self._redis.ask(RedisOperation.SWEEP, partial(_drop, customers=part)) for part in parts
+        )
 
 
 def _drop(session: Session, customers: Sequence[str]) -> bool:

@@ -10,6 +10,8 @@ from ops.embedded.errors import EmbeddedError
 from ops.embedded.stack import Ports, Stack
 
 VARIABLES = ("HOOKLINE_KAFKA_BOOTSTRAP", "HOOKLINE_DATABASE_URL", "HOOKLINE_REDIS_URL")
+GIVEN = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+"""Read at once: the environment is cleaned before each test, so before servers are asked for."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,10 @@ def provide(folder: Path) -> Iterator[Servers]:
 
 
 def _external() -> Servers:
-    missing = [name for name in VARIABLES if name not in os.environ]
+    missing = [name for name in VARIABLES if name not in GIVEN]
     if missing:
         raise NoServersError(f"HOOKLINE_TEST_STACK=external needs {', '.join(missing)}")
-    return Servers(*(os.environ[name] for name in VARIABLES))
+    return Servers(*(GIVEN[name] for name in VARIABLES))
 
 
 def _embedded(folder: Path) -> Iterator[Servers]:

@@ -389,6 +389,8 @@ class MemoryTransaction:
             if is_over and len(found) < most and session.is_free("subscriptions", id_):
                 session.lock("subscriptions", id_)
                 found.append(_expiry(id_, row))
+        if not found:
+            return Expired((), now, more=False)
         session = self._begin("write_expired")
         written = {row["event_id"] for _, row in session.scan("billing_audit")}
         new = [entry for entry in found if entry["event_id"] not in written]
