@@ -25,6 +25,7 @@ import structlog
 from consumer.decode import Decoder
 from consumer.errors import Reject
 from consumer.failpoints import Reach, pass_by
+from consumer.fetched import Fetched
 from consumer.fold import Changes, Fold
 from consumer.origins import FromKafka, FromLetters, Origin, Replayed
 from consumer.passes import WHOLE, Pass, Scope, count, marks_of, start
@@ -94,6 +95,30 @@ class Batch:
         origin = FromLetters(letters)
         self._apply_all(origin, origin.records)
         return origin.replayed
+
+    def learn(self, fetched: Sequence[Fetched], *, is_backfill: bool) -> Changes:
+        """Merge what Stripe's API said, in one transaction, and return what was written.
+
+        No event stands recorded for it and no position moves; the audit entries of a backfill
+        are of its own kind. Blocks; safe to repeat, and beside consumers. Raises Retry (nothing
+        was applied, or it is in doubt: repeat it), Reject (some of it is refused data) or Halt.
+        """
+        locked = sorted({one.customer for one in fetched})
+        self._hints.before((), locked)
+        with self._ledger.transaction() as transaction:
+            customers = transaction.lock_customers(locked)
+            named = {one.subscription for one in fetched if one.subscription}
+            subscriptions = transaction.load_subscriptions(locked, named)
+            fold = Fold(self._plans, self._grace, customers, subscriptions)
+            for one in fetched:
+                fold.learn(one, is_backfill=is_backfill)
+            changes = fold.changes()
+            invalidation = _write(transaction, changes)
+        if self._hints.after(changes.changed_customers, {}, locked) and invalidation is not None:
+            self._sweeper.confirm(invalidation)
+        self._metrics.unmapped_prices.inc(changes.unmapped)
+        self._metrics.ambiguous.inc(changes.ambiguous)
+        return changes
 
     def _apply_all(self, origin: Origin, records: Sequence[Record]) -> dict[int, Position]:
         try:

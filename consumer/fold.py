@@ -10,12 +10,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 
-from consumer.billing.facts import NO_FACTS, Fact, FactSet, decode_facts, encode_facts
-from consumer.billing.handlers import Reading
+from consumer.billing.facts import NO_FACTS, FactSet, decode_facts, encode_facts
 from consumer.billing.merge import merge
-from consumer.billing.outcome import AuditEntry, audit_changes, why_unchanged
+from consumer.billing.outcome import (
+    AuditEntry,
+    audit_backfill,
+    audit_changes,
+    audit_rows,
+    why_unchanged,
+)
 from consumer.billing.projection import Projection, project
 from consumer.decode import Incoming, describe
+from consumer.fetched import Fetched, tells_nothing_new
 from consumer.storage.dead_letters import DeadLetter, Reason, storable
 from consumer.storage.ledger import Row, StoredCustomer, StoredSubscription
 from consumer.storage.rows import array_literal
@@ -96,6 +102,25 @@ class Fold:
         """Set aside an event whose data PostgreSQL refused, recorded as failed if that goes."""
         self._fail(incoming, Reason.DATA, why, record=record)
 
+    def learn(self, fetched: Fetched, *, is_backfill: bool) -> None:
+        """Fold what Stripe's API says of an object; no event stands recorded for it."""
+        customer = self._customers[fetched.customer]
+        linked = _link_reference(customer, fetched.reference, fetched.created_at, fetched.id)
+        if linked is not None:
+            self._bump(linked)
+        for entry in linked_entries(customer, linked):
+            self._note(fetched, entry)
+        if not fetched.facts or fetched.subscription is None:
+            return
+        before = self._subscription(fetched.subscription, fetched.customer)
+        if tells_nothing_new(before.facts, fetched):
+            return
+        after = self._merge(before, fetched.facts)
+        self._take_subscription(after)
+        if after.version != before.version:
+            for entry in _learned(before, after, is_backfill=is_backfill):
+                self._note(fetched, entry)
+
     def changes(self) -> Changes:
         """Return all that is to be written; call it once, after the last event."""
         changes = self._changes
@@ -110,13 +135,15 @@ class Fold:
 
     def _decide(self, incoming: Incoming) -> _Step:
         reading, customer = incoming.reading, self._customers.get(incoming.customer or "")
-        linked = _link_reference(customer, incoming)
+        linked = _link_reference(
+            customer, reading.reference, incoming.created_at, incoming.event.id
+        )
         entries = linked_entries(customer, linked)
         if reading.fact is None or reading.subscription is None or customer is None:
             outcome, why = ("applied", None) if linked else ("ignored", reading.why_none)
             return _Step(outcome, why, customer=linked, audit=entries)
-        before = self._subscription(reading, customer.customer_id)
-        after = self._merge(before, reading.fact)
+        before = self._subscription(reading.subscription, customer.customer_id)
+        after = self._merge(before, frozenset({reading.fact}))
         assert after.projection is not None  # noqa: S101 - for the type checker
         row_before = before.projection.row if before.projection else None
         if after.facts != before.facts:
@@ -130,17 +157,16 @@ class Fold:
             return _Step("unchanged", why_not, after, audit=entries)
         return _Step("applied", None, after, linked, entries)
 
-    def _merge(self, before: Subscription, fact: Fact) -> Subscription:
-        facts = merge(before.facts, frozenset({fact}))
+    def _merge(self, before: Subscription, new: FactSet) -> Subscription:
+        facts = merge(before.facts, new)
         if facts == before.facts and before.projection is not None:
             return before
         projection = project(facts, self._plans, self._grace)
         changed = before.projection is None or before.projection.row != projection.row
         return replace(before, facts=facts, projection=projection, version=before.version + changed)
 
-    def _subscription(self, reading: Reading, customer_id: str) -> Subscription:
+    def _subscription(self, subscription_id: str, customer_id: str) -> Subscription:
         """Return a subscription as folded so far, else as stored, else a new one."""
-        subscription_id = reading.subscription or ""
         known = self._subscriptions.get(subscription_id)
         if known is None:
             stored = self._stored.get(subscription_id)
@@ -181,6 +207,17 @@ class Fold:
             self._changes.unmapped += not after.projection.mapped
             self._changes.ambiguous += after.projection.row.ambiguous
 
+    def _note(self, fetched: Fetched, entry: AuditEntry) -> None:
+        self._changes.audit.append(
+            audit_row(
+                entry,
+                event_id=fetched.id,
+                customer=fetched.customer,
+                subscription=fetched.subscription,
+                created=fetched.created_at,
+            )
+        )
+
     def _bump(self, customer: StoredCustomer) -> None:
         latest = self._customers[customer.customer_id]
         self._customers[customer.customer_id] = replace(customer, version=latest.version + 1)
@@ -193,12 +230,20 @@ class Fold:
             self._changes.events.append(_event_row(incoming, "failed", reason, why))
 
 
-def _link_reference(customer: StoredCustomer | None, incoming: Incoming) -> StoredCustomer | None:
-    """Return the customer with the event's reference, if it is the one of least (time, id)."""
-    reference = incoming.reading.reference
+def _learned(before: Subscription, after: Subscription, *, is_backfill: bool) -> list[AuditEntry]:
+    assert after.projection is not None  # noqa: S101 - for the type checker
+    row_before = before.projection.row if before.projection else None
+    audit = audit_backfill if is_backfill else audit_rows
+    return audit(row_before, after.projection.row)
+
+
+def _link_reference(
+    customer: StoredCustomer | None, reference: str | None, at: datetime, event_id: str
+) -> StoredCustomer | None:
+    """Return the customer with this reference, if it is the one of least (time, id)."""
     if customer is None or reference is None:
         return None
-    new = (incoming.created_at, incoming.event.id)
+    new = (at, event_id)
     if customer.reference_created_at is not None and (
         (customer.reference_created_at, customer.reference_event_id or "") <= new
     ):
@@ -206,8 +251,8 @@ def _link_reference(customer: StoredCustomer | None, incoming: Incoming) -> Stor
     return replace(
         customer,
         reference=reference,
-        reference_created_at=incoming.created_at,
-        reference_event_id=incoming.event.id,
+        reference_created_at=at,
+        reference_event_id=event_id,
     )
 
 

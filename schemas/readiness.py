@@ -21,6 +21,7 @@ class Readiness:
     def __init__(self) -> None:
         self._checks: dict[str, Check] = {}
         self._optional: set[str] = set()
+        self._notes: dict[str, Callable[[], str]] = {}
         self._draining = False
 
     def add(self, name: str, check: Check, *, optional: bool = False) -> None:
@@ -28,6 +29,10 @@ class Readiness:
         self._checks[name] = check
         if optional:
             self._optional.add(name)
+
+    def tell(self, name: str, say: Callable[[], str]) -> None:
+        """Show a sentence beside the checks, where nothing is wrong with the process itself."""
+        self._notes[name] = say
 
     @property
     def is_draining(self) -> bool:
@@ -43,11 +48,13 @@ class Readiness:
         problems = {name: check() for name, check in self._checks.items()}
         required = problems.keys() - self._optional
         ready = not self._draining and not any(problems[name] for name in required)
-        return ready, {
+        document = {
             "ready": ready,
             "draining": self._draining,
             "checks": {name: problem or "ok" for name, problem in problems.items()},
         }
+        notes = {name: say() for name, say in self._notes.items()}
+        return ready, document | ({"notes": notes} if notes else {})
 
 
 ServeAdmin = Callable[[str, int, CollectorRegistry, Readiness], AbstractContextManager[None]]

@@ -277,17 +277,61 @@ class PositionsSettings(GroupSettings, DatabaseSettings):
     """What `hookline positions` needs."""
 
 
-class ReplaySettings(DatabaseSettings, RedisSettings, PlansSettings, GraceSettings, RecordSettings):
+class BatchSettings(DatabaseSettings, RedisSettings, PlansSettings, GraceSettings):
+    """What applying takes, wherever that which is applied comes from."""
+
+
+class ReplaySettings(BatchSettings, RecordSettings):
     """What `hookline dead-letters replay` needs: all that decides what an event does."""
 
 
-class IngestSettings(KafkaSettings, SecretSettings):
-    """What `hookline ingest` needs."""
+class ModeSettings(ProcessSettings):
+    """Which of Stripe's two modes this deployment serves."""
 
     livemode: Annotated[
         Literal["test", "live"],
         Field(description="the mode this deployment serves; the other one's events are ignored"),
     ]
+
+
+def _check_api_base(base: str) -> str:
+    parts = urlsplit(base)
+    if parts.scheme != "https" and (parts.scheme != "http" or parts.hostname not in LOOPBACK):
+        raise ValueError("must start with https://; the API key would travel in plain otherwise")
+    return base.rstrip("/")
+
+
+class StripeSettings(ProcessSettings):
+    """How to ask Stripe's API."""
+
+    stripe_api_key: Annotated[
+        SecretStr | None,
+        Field(description="restricted key that may read; without, nothing is asked of Stripe"),
+    ] = None
+    stripe_api_base: Annotated[
+        str, AfterValidator(_check_api_base), Field(description="where Stripe's API is")
+    ] = "https://api.stripe.com"
+
+    @model_validator(mode="after")
+    def _check_key_mode(self) -> Self:
+        """Refuse a key of the other mode: its subscriptions would look like everybody's."""
+        key = self.stripe_api_key.get_secret_value() if self.stripe_api_key else ""
+        mode = getattr(self, "livemode", None)
+        other = {"test": "_live_", "live": "_test_"}.get(mode or "")
+        if other and other in key:
+            raise ValueError(
+                f"HOOKLINE_STRIPE_API_KEY is of the other mode than HOOKLINE_LIVEMODE={mode}"
+            )
+        return self
+
+
+class BackfillSettings(BatchSettings, ModeSettings, StripeSettings):
+    """What `hookline backfill` and `hookline verify` need."""
+
+
+class IngestSettings(KafkaSettings, SecretSettings, ModeSettings):
+    """What `hookline ingest` needs."""
+
     ingest_host: Annotated[str, Field(description="address of the webhook port")] = "127.0.0.1"
     ingest_port: Annotated[Port, Field(description="webhook port")] = 8080
     ingest_admin_port: Annotated[Port, Field(description="admin port of ingest")] = 9080
@@ -300,9 +344,7 @@ class IngestSettings(KafkaSettings, SecretSettings):
     ] = False
 
 
-class ConsumerSettings(
-    GroupSettings, DatabaseSettings, RedisSettings, PlansSettings, GraceSettings, RecordSettings
-):
+class ConsumerSettings(GroupSettings, BatchSettings, RecordSettings):
     """What `hookline consume` needs."""
 
     kafka_group_protocol: Annotated[

@@ -142,6 +142,11 @@ def customer_of(event: StripeEvent) -> str | None:
     return _customer(event.object, event.previous_attributes)
 
 
+def customer_id_of(obj: Json) -> str | None:
+    """Return the customer that one of Stripe's objects is about, or None; never raises."""
+    return _customer(obj, None)
+
+
 def reference(value: Any) -> str | None:
     """Return the id that a field holds: a text, or the `id` of an expanded object."""
     if isinstance(value, dict):

@@ -93,6 +93,8 @@ subscriptions = Table(
         "grace_until",
         postgresql_where=text("grace_until IS NOT NULL"),
     ),
+    # Few at any time: what a re-fetch from Stripe's API may settle.
+    Index("subscriptions_ambiguous", "updated_at", postgresql_where=text("ambiguous")),
 )
 
 plan_tiers = Table(
@@ -174,4 +176,15 @@ consumer_positions = Table(
     Column("partition", Integer, primary_key=True),
     Column("next_offset", BigInteger, nullable=False),
     Column("epoch", BigInteger, nullable=False, server_default=text("0")),
+)
+
+stripe_tasks = Table(
+    "stripe_tasks",
+    metadata,
+    Column("task", Text, primary_key=True, comment="backfill, reconcile or verify"),
+    Column("cursor", JSONB, nullable=False, comment="where an unfinished run goes on"),
+    Column("started_at", Time, nullable=False),
+    Column("updated_at", Time, nullable=False),
+    Column("completed_at", Time, comment="when a run last came to its end"),
+    comment="how far the commands are that ask Stripe's API",
 )

@@ -1,6 +1,6 @@
 """What one event did, read off the sets and rows before and after it; pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -58,6 +58,20 @@ def audit_rows(before: Row | None, after: Row) -> list[AuditEntry]:
     """Return the entries that two rows alone tell, whatever made the second of the first."""
     entries = _beginnings(after) if before is None else _changes(before, after)
     return entries + _grace_changes(before.grace_until if before else None, after.grace_until)
+
+
+def audit_backfill(before: Row | None, after: Row) -> list[AuditEntry]:
+    """Return the one entry of a row that was brought up to what Stripe's API says.
+
+    One, and of its own name: whoever acts on the trail must not greet subscribers of years.
+    """
+    changed = [
+        field.name
+        for field in fields(Row)
+        if before is None or getattr(before, field.name) != getattr(after, field.name)
+    ]
+    old = {} if before is None else {name: _plain(before, name) for name in changed}
+    return [AuditEntry("backfilled", old, {name: _plain(after, name) for name in changed})]
 
 
 def _is_new_failure(fact: Fact, known: FactSet, merged: FactSet) -> bool:

@@ -8,6 +8,7 @@ import uvloop
 
 from consumer.errors import Halt
 from consumer.gatekeeper.api import build_app
+from consumer.gatekeeper.backfill import BackfillProbe
 from consumer.gatekeeper.client import AsyncGatekeeper
 from consumer.gatekeeper.primary import PostgresPrimary
 from consumer.storage.redis_session import WrongRedisError
@@ -48,6 +49,8 @@ async def _run(
     probe = DatabaseProbe(gatekeeper.primary)
     readiness.add("postgresql", probe.problem)
     readiness.add("redis", gatekeeper.line.problem, optional=True)
+    backfill = BackfillProbe(gatekeeper.primary.engine)
+    readiness.tell("backfill", backfill.say)
     tokens = [token.get_secret_value() for token in settings.gatekeeper_tokens]
     app = build_app(gatekeeper.reader, tokens, metrics)
     try:
@@ -56,12 +59,14 @@ async def _run(
         await gatekeeper.aclose()
         raise Halt(str(error)) from None
     probing = asyncio.create_task(probe.watch())
+    looking = asyncio.create_task(backfill.watch())
     try:
         with serve_admin(settings.admin_host, settings.gatekeeper_admin_port, registry, readiness):
             log.info("listening", port=settings.gatekeeper_port)
             await serve(app, listener, readiness)
     finally:
         probing.cancel()
+        looking.cancel()
         await gatekeeper.aclose()
     log.info("stopped")
     return 0

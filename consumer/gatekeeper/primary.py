@@ -104,7 +104,7 @@ class PostgresPrimary:
     """Reads from PostgreSQL, sixteen reads at a time; for one event loop."""
 
     def __init__(self, engine: AsyncEngine, plans: Plans) -> None:
-        self._engine = engine
+        self.engine = engine
         self._plans = plans
 
     async def by_customer(self, customer: str) -> Fresh:
@@ -141,7 +141,7 @@ class PostgresPrimary:
 
     async def close(self) -> None:
         """Close all connections; safe to repeat."""
-        await self._engine.dispose()
+        await self.engine.dispose()
 
     def _answer(self, customer: str, rows: Sequence[Row[Any]]) -> Entitlement:
         owned = [row for row in rows if row.subscription_id is not None]
@@ -173,5 +173,5 @@ class PostgresPrimary:
         return await self._execute(statement, key)
 
     async def _execute(self, statement: Any, key: str) -> Sequence[Row[Any]]:
-        async with self._engine.connect() as connection:
+        async with self.engine.connect() as connection:
             return (await connection.execute(statement, {"key": key})).all()

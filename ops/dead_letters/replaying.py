@@ -4,33 +4,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import partial
 
-from prometheus_client import CollectorRegistry
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from sqlalchemy import Engine
 
-from consumer.batch import Batch
-from consumer.decode import Decoder
 from consumer.errors import Retry
 from consumer.origins import Replayed
-from consumer.replay import PatientHints, Replayer
-from consumer.storage.bounded_redis import BoundedRedis
+from consumer.replay import Replayer
 from consumer.storage.dead_letters import Reason
 from consumer.storage.engine import make_engine
 from consumer.storage.history import snapshot
-from consumer.storage.invalidation import Sweeper
-from consumer.storage.positions import Positions
-from consumer.storage.postgres import PostgresLedger
-from consumer.storage.redis_session import open_session
 from consumer.storage.stored_letters import OpenLetter, find_known, find_open
+from ops.applying import open_batch
 from ops.counting import count
 from ops.dead_letters.words import by_reason, explain, read_reason, visible
 from ops.usage import UsageError
-from schemas.metrics import ConsumerMetrics
-from schemas.plans import load_plans
 from schemas.settings import ReplaySettings
 
 EXIT_AWAY = 1
@@ -145,27 +134,8 @@ def _replay(
 @contextmanager
 def build_replayer(settings: ReplaySettings, engine: Engine) -> Iterator[Replayer]:
     """Build what a consumer has, but for Kafka; close it at the end."""
-    metrics = ConsumerMetrics(CollectorRegistry())
-    redis = BoundedRedis(
-        partial(open_session, settings.redis_url.get_secret_value()), metrics.redis
-    )
-    ledger = PostgresLedger(engine)
-    batch = Batch(
-        decoder=Decoder(settings.record_secrets()),
-        hints=PatientHints(redis),
-        ledger=ledger,
-        positions=Positions("", ""),
-        sweeper=Sweeper(redis),
-        plans=load_plans(settings.plans_file),
-        grace=timedelta(hours=settings.grace_hours),
-        metrics=metrics,
-        now=lambda: datetime.now(UTC),
-    )
-    try:
-        yield Replayer(engine, ledger, batch)
-    finally:
-        ledger.close()
-        redis.close()
+    with open_batch(settings, engine, settings.record_secrets()) as applying:
+        yield Replayer(engine, applying.ledger, applying.batch)
 
 
 @contextmanager

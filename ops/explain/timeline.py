@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from consumer.fetched import PREFIX
 from consumer.recall import Recalled
 from consumer.storage.grace import GRACE_EVENT
 from consumer.storage.history import OpenLetter, TrailEntry
@@ -134,9 +135,11 @@ def _others(dossier: Dossier, changes: Mapping[str, Sequence[TrailEntry]]) -> It
 
 
 def _title(event_id: str) -> str:
-    """Name what no event of Stripe's has caused, or one that retention has dropped."""
+    """Name what is behind an entry of the trail that is no recorded event."""
     if event_id.startswith("recompute_"):
         return "hookline recompute --apply"
+    if event_id.startswith(PREFIX):
+        return "asked of Stripe"
     if event_id.startswith(GRACE_EVENT):
         return "time passed"
     return "an event no longer recorded"
@@ -165,7 +168,9 @@ def _set_aside(letter: OpenLetter) -> str:
 def say_change(change: TrailEntry) -> str:
     """Say what one entry of the audit trail changed; what its name says already is left out."""
     action = change.action.replace("_", " ")
-    if change.action == "subscription_started":
+    if change.action == "subscription_started" or (
+        change.action == "backfilled" and not change.before
+    ):
         values = [status(str(change.after.get(name))) for name in ("status", "tier")]
         return f"{action}: {', '.join(values)}"
     moves = filter(None, (_move(change, name) for name in change.after))

@@ -30,11 +30,22 @@ _LETTERS = text("""
 SELECT customer_id, event_id, reason, error FROM dead_letters
 WHERE customer_id = ANY(CAST(:customers AS text[])) AND resolved_at IS NULL
 """)
+# What a backfill brought in has begun, and may have ended, in the one entry that says so.
 _BEGINNINGS_AND_ENDS = text("""
-SELECT subscription_id, action, count(*) AS entries FROM billing_audit
-WHERE customer_id = ANY(CAST(:customers AS text[]))
-  AND action IN ('subscription_started', 'subscription_ended')
-GROUP BY subscription_id, action
+WITH entries AS (
+  SELECT subscription_id, action, before, after FROM billing_audit
+  WHERE customer_id = ANY(CAST(:customers AS text[]))
+    AND action IN ('subscription_started', 'subscription_ended', 'backfilled')
+), told AS (
+  SELECT subscription_id, action FROM entries WHERE action <> 'backfilled'
+  UNION ALL
+  SELECT subscription_id, 'subscription_started' FROM entries
+  WHERE action = 'backfilled' AND before = '{}'
+  UNION ALL
+  SELECT subscription_id, 'subscription_ended' FROM entries
+  WHERE action = 'backfilled' AND after ->> 'status' IN ('canceled', 'incomplete_expired')
+)
+SELECT subscription_id, action, count(*) AS entries FROM told GROUP BY subscription_id, action
 """)
 
 

@@ -69,12 +69,14 @@ def test_changes_by_repair_and_of_events_gone_stand_in_the_timeline() -> None:
         "recompute_1", "sub_1", "tier_changed", {"tier": "a"}, {"tier": "b"}, after(9), after(9)
     )
     gone, other = replace(moved, event_id="evt_gone"), replace(moved, subscription_id="sub_2")
-    found = ask(replace(dossier_of([OPENED]), trail=(moved, other, gone)))
+    asked = replace(moved, event_id="fetch_1")
+    found = ask(replace(dossier_of([OPENED]), trail=(moved, other, gone, asked)))
     said = ("tier changed: a -> b",)
     assert [
         (one.title, one.subscription_id, one.changes) for one in found.timeline.entries[1:]
     ] == [
         ("an event no longer recorded", "sub_1", said),
+        ("asked of Stripe", "sub_1", said),
         ("hookline recompute --apply", "sub_1", said),
         ("hookline recompute --apply", "sub_2", said),
     ]
@@ -85,6 +87,8 @@ def test_changes_by_repair_and_of_events_gone_stand_in_the_timeline() -> None:
     [
         ("status_changed", {"status": "active"}, {"status": "past_due"}, ": active -> past due"),
         ("subscription_started", {}, {"status": "active", "tier": "pro"}, ": active, pro"),
+        ("backfilled", {}, {"status": "active", "tier": "pro"}, ": active, pro"),
+        ("backfilled", {"status": "active"}, {"status": "canceled"}, ": active -> canceled"),
         ("cancellation_scheduled", {"cancel_at_period_end": False},
          {"cancel_at_period_end": True}, ""),
         ("grace_period_started", {"grace_until": None},
