@@ -41,7 +41,7 @@ prove: $(STAMP) ## Prove the laws of ordering on a new seed's histories (minutes
 	  tests/property tests/unit/billing/test_captured.py tests/system/test_every_order.py $(ARGS)
 
 faults: $(STAMP) ## Kill, stop and starve consumers on real servers (half an hour); SEED=… replays
-	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 3600 tests/faults $(ARGS)
+	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 3600 tests/faults tests/system/test_join.py $(ARGS)
 
 simulate-faults: $(STAMP) ## Run consumers on 10,000 seeds of faults, in memory (half an hour); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 7200 tests/simulation $(ARGS)

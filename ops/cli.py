@@ -12,8 +12,10 @@ from sqlalchemy.exc import DBAPIError
 from consumer.errors import Halt, Retry, verdict_of
 from ops.dead_letters.cli import app as dead_letters
 from ops.loading import load_for
+from ops.logs import configure
 from ops.positions.cli import app as positions
 from schemas.settings import (
+    BackfillSettings,
     ConsumerSettings,
     DoctorSettings,
     GatekeeperSettings,
@@ -258,6 +260,47 @@ def explain(
 
 
 @app.command()
+def backfill(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Files with lists or objects of Stripe's API, JSON.", metavar="FILE"),
+    ] = None,
+    *,
+    api: Annotated[
+        bool, typer.Option("--api", help="Read from Stripe's API, by HOOKLINE_STRIPE_API_KEY.")
+    ] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(help="With --api: only what was created since then.", metavar="TIME"),
+    ] = None,
+    taken: Annotated[
+        str | None,
+        typer.Option(help="With FILE: when the export was begun, ISO 8601.", metavar="TIME"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would change, and write nothing.")
+    ] = False,
+) -> None:
+    """Bring subscribers from before hookline in, as Stripe shows them now.
+
+    Killed in between, the same command goes on; repeated, it changes nothing. Exit code 0: all
+    was merged. 3: something was left out. 1: Stripe or a server is away.
+    """
+    from ops.backfill.run import Options, read_time, run  # noqa: PLC0415 - no server needs it
+
+    settings = load_for(BackfillSettings, "backfill")
+    configure("error", "backfill")  # it says itself what it does
+    options = Options(
+        api,
+        tuple(files or ()),
+        read_time(since, "--since"),
+        read_time(taken, "--taken"),
+        dry_run,
+    )
+    raise typer.Exit(run(settings, options))
+
+
+@app.command()
 def doctor(
     *,
     check: Annotated[
@@ -360,16 +403,27 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from ops.invariants.event_log import AwayError  # noqa: PLC0415 - same
     from ops.migrate import TopicError  # noqa: PLC0415 - same
     from ops.servers import PortError  # noqa: PLC0415 - only once something failed
+    from ops.stripe_api.client import StripeError  # noqa: PLC0415 - same
     from ops.usage import UsageError  # noqa: PLC0415 - same
     from schemas.plans import PlansError  # noqa: PLC0415 - same
 
-    return AwayError, Halt, PortError, EmbeddedError, TopicError, PlansError, UsageError
+    return (
+        AwayError,
+        Halt,
+        PortError,
+        EmbeddedError,
+        TopicError,
+        PlansError,
+        StripeError,
+        UsageError,
+    )
 
 
 def _is_away(error: Exception) -> bool:
     from ops.invariants.event_log import AwayError  # noqa: PLC0415 - only once something failed
+    from ops.stripe_api.client import StripeError  # noqa: PLC0415 - same
 
-    return isinstance(error, AwayError)
+    return isinstance(error, AwayError) or (isinstance(error, StripeError) and error.is_away)
 
 
 def _fail(sentences: list[str], code: int = EXIT_USAGE) -> None:

@@ -6,6 +6,7 @@ from pydantic_core import PydanticUndefined
 from ops.catalogue import catalogue, label_values
 from schemas.settings import (
     PREFIX,
+    BackfillSettings,
     ConsumerSettings,
     DatabaseSettings,
     DoctorSettings,
@@ -27,6 +28,7 @@ PROCESSES: dict[str, type[ProcessSettings]] = {
     "migrate": MigrateSettings,
     "recompute": RecallSettings,
     "explain": RecallSettings,
+    "backfill": BackfillSettings,
     "doctor": DoctorSettings,
     "dead-letters": DatabaseSettings,
     "dead-letters replay": ReplaySettings,

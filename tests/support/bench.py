@@ -66,6 +66,11 @@ class Bench:
         """Apply events as the records from a position on."""
         return self.batch.apply(records(documents, at[0].next_offset), at)
 
+    def standing(self) -> dict[int, Position]:
+        """Return the position that is stored."""
+        with self.ledger.transaction() as transaction:
+            return dict(self.positions.load(transaction, START))
+
     def query(self, statement: str) -> list[Any]:
         """Ask the database."""
         with psycopg.connect(self.url) as connection:

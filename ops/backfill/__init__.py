@@ -1,0 +1,1 @@
+"""Subscribers from before hookline, read from Stripe or an export and merged."""

@@ -1,0 +1,105 @@
+"""Hookline switched on beside customers of two years: what it never saw, and what is lost."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.bench import Bench
+from support.company import (
+    JOIN,
+    Run,
+    command,
+    company,
+    deliver,
+    mismatches,
+    recent_events,
+    stored,
+)
+from support.proving import SEED, Proof, examples
+from support.stripe import DAY
+from support.stripe_twin import StripeTwin
+
+CUSTOMERS = examples(5_000, 72)
+CUTS = 3
+LISTED = ("customer", "subscription", "checkout.session")
+
+
+@pytest.fixture
+def twin() -> StripeTwin:
+    """Provide an account at the moment when hookline is switched on."""
+    return StripeTwin(now=JOIN)
+
+
+@pytest.fixture
+def plans_file(tmp_path: Path) -> Path:
+    """Provide the file that the bench reads its plans from."""
+    return tmp_path / "plans.toml"
+
+
+@pytest.fixture
+def hookline(bench: Bench, redis_url: str, plans_file: Path, twin: StripeTwin) -> Iterator[Run]:
+    """Provide the command, with the settings of the bench and the twin's address."""
+    with command(bench, redis_url, plans_file, twin) as run:
+        yield run
+
+
+def test_customers_from_before_are_as_stripe_has_them_and_stay_so(
+    bench: Bench, hookline: Run, twin: StripeTwin, plans_file: Path, proof: Proof
+) -> None:
+    """Backfilled, then sent their events of the days around the join in any order: all is true."""
+    twin.faults = 0.03
+    known = company(CUSTOMERS, SEED)
+    coming = twin.live(known, JOIN)
+    result = hookline("backfill", "--api")
+    assert result.exit_code == 0, result.output
+    after_one = stored(bench)
+    assert hookline("backfill", "--api").exit_code == 0
+    assert stored(bench) == after_one
+
+    deliver(bench, recent_events(known, JOIN - 2 * DAY))
+    for event in coming:
+        twin.tell(event)
+    assert mismatches(bench, known, twin, plans_file) == []
+    proof.count(customers=len(known), events_to_come=len(coming))
+
+
+def test_a_backfill_that_is_killed_goes_on_where_it_was(
+    bench: Bench, hookline: Run, twin: StripeTwin, plans_file: Path, proof: Proof
+) -> None:
+    """Killed three times, the same command comes to the same end, and starts no list anew."""
+    known = company(CUSTOMERS, SEED)
+    coming = twin.live(known, JOIN)
+    pages = sum(len(twin.objects[kind]) // twin.page for kind in twin.objects if kind in LISTED)
+    for cut in range(1, CUTS + 1):
+        _kill_at(twin, cut * pages // (CUTS + 1))
+    before = len(twin.requests)
+    result = hookline("backfill", "--api")
+    assert result.exit_code == 0, result.output
+    assert "going on with" in result.output
+    asked = [params for _, path, params in twin.requests[before:] if path != "/v1/events"]
+    assert "starting_after" in asked[0]
+    deliver(bench, recent_events(known, JOIN - 2 * DAY, seed=2))
+    for event in coming:
+        twin.tell(event)
+    assert mismatches(bench, known, twin, plans_file) == []
+    proof.count(kills=CUTS)
+
+
+def _kill_at(twin: StripeTwin, number: int) -> None:
+    """Run a backfill, and kill it when the account is asked for the so-manieth time."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def kill(asked: int) -> None:
+        if asked == number:
+            os.kill(running[0].pid, signal.SIGKILL)
+
+    twin.on_request = kill
+    hookline = str(Path(sys.executable).parent / "hookline")
+    running.append(subprocess.Popen([hookline, "backfill", "--api"]))  # noqa: S603 - our own
+    assert running[0].wait(120) == -signal.SIGKILL
+    twin.on_request = lambda _number: None
