@@ -119,10 +119,15 @@ def _is_known(known: FactSet, fact: Fact) -> bool:
             for one in known
         ) or any(isinstance(one, Snapshot) and one.is_ended for one in known)
     snapshots = [one for one in known if isinstance(one, Snapshot)]
-    newest = max(snapshots, key=lambda one: (one.at, one.id), default=None)
-    if newest is None or not isinstance(fact, Snapshot) or newest.after != fact.after:
-        return False
-    return newest.id.startswith(PREFIX) or newest.is_ended
+    latest = max((one.at for one in snapshots), default=0)
+    newest = [one for one in snapshots if one.at == latest]
+    # Not known while another state bears the same second: this answer is what settles it.
+    return all(
+        isinstance(fact, Snapshot)
+        and one.after == fact.after
+        and (one.id.startswith(PREFIX) or one.is_ended)
+        for one in newest
+    ) and bool(newest)
 
 
 def _read(obj: Json, at: int, kind: str, name: str | None = None) -> Reading:

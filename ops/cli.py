@@ -301,6 +301,36 @@ def backfill(
 
 
 @app.command()
+def verify(
+    *,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, help="So many, drawn at random, and Stripe's newest; 100 by default."),
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="All of Stripe's, and all that are stored.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Merge what Stripe shows of those that differ.")
+    ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds after which a difference is looked at once more."),
+    ] = 30,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
+) -> None:
+    """Hold stored subscriptions against Stripe's present state, and say why each one differs.
+
+    Exit code 0: none does, or --repair mended all. 3: something differs. 1: Stripe is away.
+    """
+    from ops.verify.run import Options, run  # noqa: PLC0415 - no server needs it
+
+    settings = load_for(BackfillSettings, "verify")
+    configure("error", "verify")  # it says itself what it does
+    raise typer.Exit(run(settings, Options(sample, full, repair, json, wait)))
+
+
+@app.command()
 def doctor(
     *,
     check: Annotated[

@@ -29,6 +29,7 @@ PROCESSES: dict[str, type[ProcessSettings]] = {
     "recompute": RecallSettings,
     "explain": RecallSettings,
     "backfill": BackfillSettings,
+    "verify": BackfillSettings,
     "doctor": DoctorSettings,
     "dead-letters": DatabaseSettings,
     "dead-letters replay": ReplaySettings,

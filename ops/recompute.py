@@ -117,10 +117,11 @@ def say_change(one: Difference) -> str:
         surplus = sorted(fact.id for fact in one.stored - one.recomputed)
         parts = [("lacks", lacking), ("holds wrongly", surplus)]
         return "; ".join(f"{word} {', '.join(ids)}" for word, ids in parts if ids)
-    return f"{_plain(one.stored)} -> {_plain(one.recomputed)}"
+    return f"{say_value(one.stored)} -> {say_value(one.recomputed)}"
 
 
-def _plain(value: Any) -> str:
+def say_value(value: Any) -> str:
+    """Return a field's value as a person reads it."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, bool):

@@ -1,0 +1,1 @@
+"""Stored subscriptions held against Stripe's present state, each difference explained."""
