@@ -154,8 +154,7 @@ class Cluster:
     def __init__(self, settings: GroupSettings) -> None:
         self._access = settings.kafka_access()
         self._refusals = Refusals()
-        config: dict[str, Any] = {**self._access, "error_cb": self._refusals.note}
-        self._admin = AdminClient(config, logger=_KAFKA_LOG)
+        self._admin = self._connect()
         self._topic = settings.kafka_topic
         self._group = settings.kafka_group
         self._brokers = f"Kafka at {settings.kafka_bootstrap}"
@@ -196,6 +195,10 @@ class Cluster:
         except KafkaException as error:
             raise verdict_of_kafka(error.args[0], self._brokers) from error
 
+    def _connect(self) -> AdminClient:
+        config: dict[str, Any] = {**self._access, "error_cb": self._refusals.note}
+        return AdminClient(config, logger=_KAFKA_LOG)
+
     def _describe(self) -> Any:
         futures = self._admin.describe_topics(
             TopicCollection([self._topic]), request_timeout=REQUEST_SECONDS
@@ -214,6 +217,9 @@ class Cluster:
             answer = future.result()
         except KafkaException as error:
             self._admin.poll(0)
+            # A client keeps to the broker it took for the controller: where that one is dead, it
+            # tries ten thousand times a second for minutes, and asks no other.
+            self._admin = self._connect()
             verdict = verdict_of_kafka(error.args[0], self._brokers)
             if isinstance(verdict, Retry) and self._refusals.why:
                 verdict = Retry(Cause.KAFKA, self._refusals.why)

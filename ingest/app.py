@@ -111,8 +111,11 @@ class TopicProbe:
     def __init__(self, settings: IngestSettings, metrics: IngestMetrics) -> None:
         self._metrics = metrics
         self._refusals = Refusals()
-        config: dict[str, Any] = {**settings.kafka_access(), "error_cb": self._refusals.note}
-        self._admin = AdminClient(config, logger=logging.getLogger("kafka"))
+        self._config: dict[str, Any] = {
+            **settings.kafka_access(),
+            "error_cb": self._refusals.note,
+        }
+        self._admin = self._connect()
         self._topic = settings.kafka_topic
         self._demanding = settings.livemode == "live" and not settings.allow_single_broker
         self._problem: str | None = "not asked yet"
@@ -145,6 +148,8 @@ class TopicProbe:
             insync = self._min_insync() if self._demanding else MIN_INSYNC
         except KafkaException as error:
             self._admin.poll(0)
+            # A client keeps to the broker it took for the controller, dead or not, for minutes.
+            self._admin = self._connect()
             return self._refusals.why or f"Kafka does not answer: {error.args[0].str()}"
         self._refusals.why = None
         if self._demanding and (replicas < REPLICATION or insync < MIN_INSYNC):
@@ -159,6 +164,9 @@ class TopicProbe:
                 "takes an event: brokers are down or behind"
             )
         return None
+
+    def _connect(self) -> AdminClient:
+        return AdminClient(self._config, logger=logging.getLogger("kafka"))
 
     def _min_insync(self) -> int:
         resource = ConfigResource(ResourceType.TOPIC, self._topic)
