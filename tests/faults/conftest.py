@@ -9,20 +9,10 @@ import pytest
 
 from ops.embedded.stack import Ports, Stack
 from support.databases import migrated
-from support.forked import SESSION_SECONDS, Fleet
+from support.forked import GROUP, Fleet
 from support.pipeline import environment
 from support.servers import Servers
 from support.topic import Topic
-
-GROUP = {
-    "group.consumer.session.timeout.ms": str(SESSION_SECONDS * 1000),
-    "group.consumer.min.session.timeout.ms": str(SESSION_SECONDS * 1000),
-    "group.consumer.heartbeat.interval.ms": "300",
-    "group.consumer.min.heartbeat.interval.ms": "300",
-    "transaction.state.log.num.partitions": "1",
-    "log.cleaner.backoff.ms": "200",
-}
-"""A member that is killed or stopped is missed after 2 s; it beats six times in that time."""
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,16 @@ _fork.set_forkserver_preload(
 SESSION_SECONDS = 2
 """How long the brokers of tests/faults miss a member before they give its partitions away."""
 
+GROUP = {
+    "group.consumer.session.timeout.ms": str(SESSION_SECONDS * 1000),
+    "group.consumer.min.session.timeout.ms": str(SESSION_SECONDS * 1000),
+    "group.consumer.heartbeat.interval.ms": "300",
+    "group.consumer.min.heartbeat.interval.ms": "300",
+    "transaction.state.log.num.partitions": "1",
+    "log.cleaner.backoff.ms": "200",
+}
+"""A member that is killed or stopped is missed after 2 s; it beats six times in that time."""
+
 Limits = Mapping[str, object]
 """Constants of a consumer, `module.NAME`, that a test makes shorter."""
 
