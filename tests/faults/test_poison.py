@@ -1,17 +1,23 @@
 """What cannot be applied is set aside alone; a fault of our own stops us before it spreads."""
 
+import time
+from collections.abc import Callable
+
 import psycopg
 import pytest
 
 from ops.simulator.history import History
+from schemas.signature import sign
 from support.faulty import READER, RaisingReader
+from support.feed import Feed, Stream
 from support.forked import Fleet
+from support.invariants import hold_invariants
 from support.load import check_outcome, find_mismatches, histories, shuffled
-from support.pipeline import Pipeline, hookline, is_ready, log_of, pids, recorded
+from support.pipeline import SECRET, Pipeline, hookline, is_ready, log_of, pids, recorded
 from support.polling import eventually
 from support.proving import Proof, examples
 from support.rest import wait_for_rest
-from support.stripe import Json, body
+from support.stripe import Json, body, event, subscription
 from support.topic import Given, Topic, Written
 
 CONSUMERS = ("consumer-1", "consumer-2")
@@ -43,9 +49,9 @@ def letters_of(reason: str, written: list[Written]) -> set[tuple[object, ...]]:
 def junk(events: list[Json]) -> list[Given]:
     """Return what a stranger may write: bytes, JSON of no shape, events that nobody signed."""
     found: list[Given] = []
-    for number, event in enumerate(events):
-        customer = str(event["data"]["object"].get("customer")).encode()
-        content = (bytes([number % 256, 0xFF, 0]), b"[]", b"{}", body(event))[number % 4]
+    for number, given in enumerate(events):
+        customer = str(given["data"]["object"].get("customer")).encode()
+        content = (bytes([number % 256, 0xFF, 0]), b"[]", b"{}", body(given))[number % 4]
         signature = (b"", b"t=1,v1=00", b"\xff\xfe")[number % 3]
         headers = [("hookline_signature", signature)] if number % 2 else []
         found.append((customer if number % 5 else None, content, headers))
@@ -114,6 +120,67 @@ def check_others(pipeline: Pipeline, known: list[History], bad: set[str]) -> Non
     good = [h.truth for h in known if not bad & {event.id for event in h.events}]
     assert len(good) > len(known) // 4
     assert find_mismatches(pipeline, good) == []
+
+
+GOOD = examples(100_000, 2_000)
+STRANGERS = examples(10_000, 1_000)
+ODD = (
+    {"type": 5},
+    {"created": "yesterday"},
+    {"type": "customer.subscription.updated", "data": {"object": {"id": "sub_1", "items": 7}}},
+    {"type": "customer.subscription.updated", "data": {"object": {"customer": "cus_\0"}}},
+)
+"""What makes no event of a signed body, over one that would be."""
+
+
+def signed_poison(count: int) -> list[Given]:
+    """Return bodies that Stripe's secret signs and that are no events, of so many customers."""
+    found: list[Given] = []
+    for number in range(count):
+        odd = {"id": f"evt_poison{number}", "object": "event"} | ODD[number % len(ODD)]
+        content = body(odd)
+        signature = sign(content, SECRET, int(time.time())).encode()
+        found.append((f"cus_{number}".encode(), content, [("hookline_signature", signature)]))
+    return found
+
+
+def unsigned_poison(count: int) -> list[Given]:
+    """Return good events of so many customers that nobody signed, or not for these bytes."""
+    found: list[Given] = []
+    for number in range(count):
+        given = subscription(id=f"sub_{number}", customer=f"cus_{number}")
+        content = body(event("customer.subscription.created", given))
+        other = sign(content + b" ", SECRET, int(time.time())).encode()
+        headers = [[], [("hookline_signature", other)]][number % 2]
+        found.append((f"cus_{number}".encode(), content, headers))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("reason", "make"), [("unsigned", unsigned_poison), ("undecodable", signed_poison)]
+)
+def test_27_a_flood_of_poison(
+    fleet: Fleet, log: Topic, proof: Proof, reason: str, make: Callable[[int], list[Given]]
+) -> None:
+    """Ten thousand that cannot be applied, of as many customers: nobody halts, all else applies."""
+    fleet.start(*CONSUMERS)
+    before = pids(fleet)
+    feed, stream = Feed(fleet), Stream(f"flood {reason}")
+    # Most of it in one piece, so that whole batches hold nothing else.
+    pieces = [STRANGERS // 2, *[STRANGERS // 100] * 50]
+    written: list[Written] = []
+    for piece in proof.track(pieces, len(pieces)):
+        feed.publish(stream.take(GOOD // len(pieces)))
+        written += log.write(make(piece))
+    feed.publish(stream.rest())
+    wait_for_rest(fleet, examples(600, 120))
+    assert pids(fleet) == before
+    assert all(is_ready(fleet, name) for name in CONSUMERS)
+    assert recorded(fleet) == stream.taken
+    assert letters(fleet) == letters_of(reason, written)
+    check_outcome(fleet, stream.known)
+    hold_invariants(fleet, stream.known, expect_dead_letters=True)
+    proof.count(events=stream.taken, strangers=len(written))
 
 
 @pytest.mark.parametrize("turn", examples([1, 2, 3, 4, 5], [2]))
