@@ -2,10 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+LOCKS := requirements.lock ops/docker/requirements.lock ops/docker/build.lock \
+  tests/fuzz/requirements.lock tests/clients/requirements.lock .ci/audit.lock
 LONG_RUN = HOOKLINE_LONG_RUN=$@ HOOKLINE_SEED="$(SEED)"
 COMPILE := uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url
 
-.PHONY: help install up demo test check prove faults simulate-faults fuzz bench tools secrets lock clean
+.PHONY: help install up demo test check prove faults simulate-faults fuzz bench audit tools secrets lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +58,15 @@ bench: $(STAMP) ## Measure ratios on this machine (20 minutes; ARGS=--quick: 4);
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
+audit: .venv/audit/.installed ## Hold every pinned version against the advisories that PyPI knows (needs PyPI)
+	@for lock in $(LOCKS); do echo "$$lock"; .venv/audit/bin/pip-audit --strict --disable-pip \
+	  --require-hashes --progress-spinner off -r "$$lock" $(ARGS) || exit 1; done
+
+.venv/audit/.installed: .ci/audit.lock $(STAMP)
+	@$(PYTHON) -m venv .venv/audit
+	@.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 tools: .venv/.tools ## Fetch other people's programs that some tests run: Prometheus, PgBouncer, stripe-mock, kubeconform
 
 .venv/.tools: tests/tools/debian.txt tests/tools/go.txt tests/tools/fetch.sh $(STAMP)
@@ -69,6 +80,7 @@ lock: ## Pin the newest versions that pyproject.toml allows (for maintainers; ne
 	$(COMPILE) --upgrade --extra embedded --extra dev pyproject.toml -o requirements.lock
 	$(COMPILE) -c requirements.lock pyproject.toml -o ops/docker/requirements.lock
 	$(COMPILE) --upgrade --python-version 3.11 tests/fuzz/requirements.in -o tests/fuzz/requirements.lock
+	$(COMPILE) --upgrade --python-version 3.11 .ci/audit.in -o .ci/audit.lock
 	$(COMPILE) --upgrade tests/clients/requirements.in -o tests/clients/requirements.lock
 	echo 'hatchling>=1.27' | $(COMPILE) -c requirements.lock - -o ops/docker/build.lock
 
