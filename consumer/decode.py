@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 
 import zstandard
 
-from consumer.billing.facts import texts_of
+from consumer.billing.facts import has_plain_texts, texts_of
 from consumer.billing.handlers import Reading, read_event
 from consumer.records import Record
 from consumer.storage.dead_letters import DeadLetter, Reason
 from schemas.envelope import header, received_at
 from schemas.signature import Refused, verify_recorded
 from schemas.stripe_event import (
+    MAX_TEXT,
     BadEvent,
     StripeEvent,
     check_storable,
@@ -86,7 +87,7 @@ class Decoder:
         try:
             event = decode_event(record.body)
             reading, failure = _read(event)
-            check_storable(reading.subscription, reading.reference, *texts_of(reading.fact))
+            _check_texts(reading)
         except BadEvent as error:
             return DeadLetter(record, Reason.UNDECODABLE, str(error))
         return Incoming(
@@ -106,6 +107,13 @@ def _read(event: StripeEvent) -> tuple[Reading, str | None]:
         return read_event(event), None
     except Exception as error:  # noqa: BLE001 - one event must not stop the others
         return Reading(), describe(error)
+
+
+def _check_texts(reading: Reading) -> None:
+    """Raise BadEvent for a text that PostgreSQL could not store."""
+    check_storable(reading.subscription, reading.reference)
+    if reading.fact is not None and not has_plain_texts(reading.fact, MAX_TEXT):
+        check_storable(*texts_of(reading.fact))
 
 
 def describe(error: Exception) -> str:

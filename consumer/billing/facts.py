@@ -105,6 +105,18 @@ def decode_facts(text: str) -> FactSet:
     return frozenset(msgspec.convert(facts, list[Fact]))
 
 
+def has_plain_texts(fact: Fact, most: int) -> bool:
+    """Tell whether every text is at most that long and needs no escape in JSON.
+
+    False where that is not certain at a glance: ask each of `texts_of` then.
+    """
+    try:
+        text = _encode(fact)
+    except UnicodeEncodeError:
+        return False
+    return b"\\" not in text and max(map(len, text.split(b'"'))) <= most
+
+
 def texts_of(fact: Fact | None) -> list[str]:
     """Return every text that a fact holds, so that a caller can look whether it can be stored."""
     texts: list[str] = []
