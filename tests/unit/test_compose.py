@@ -168,13 +168,26 @@ def test_there_may_be_many_consumers() -> None:
     assert "HOOKLINE_KAFKA_GROUP_INSTANCE_ID" not in consumer["environment"]
 
 
+def named(service: dict[str, Any]) -> list[str]:
+    """Return the service's volumes that Docker keeps."""
+    return [volume for volume in service.get("volumes", []) if not volume.startswith("./")]
+
+
 def references() -> Iterator[tuple[str, str]]:
     """Yield each volume, network, config and secret that a service names."""
     for service in SERVICES.values():
-        yield from (("volumes", volume.partition(":")[0]) for volume in service.get("volumes", []))
+        yield from (("volumes", volume.partition(":")[0]) for volume in named(service))
         yield from (("networks", name) for name in service["networks"])
         yield from (("configs", config["source"]) for config in service.get("configs", []))
         yield from (("secrets", name) for name in service.get("secrets", []))
+
+
+def test_folders_of_the_repository_are_read_only() -> None:
+    """Rules and dashboards are where the programs look for them, and nobody writes to them."""
+    folders = {v for s in SERVICES.values() for v in s.get("volumes", []) if v.startswith("./")}
+    for source, target, mode in (folder.split(":") for folder in folders):
+        assert (ROOT / source).is_dir()
+        assert mode == "ro", target
 
 
 @pytest.mark.parametrize("kind", ["volumes", "networks", "configs", "secrets"])

@@ -323,8 +323,9 @@ class MemoryTransaction:
 
     def read_standing(self) -> Standing:
         """Read how many dead letters are open, since when, and when one was last seen to."""
-        session = self._begin("read_standing")
-        rows = [row for _, row in session.scan("dead_letters")]
+        # No turn for others: nothing is decided by it.
+        self._session.speak()
+        rows = [row for _, row in self._session.scan("dead_letters")]
         waiting = [row for row in rows if row["resolved_at"] is None]
         seen_to = [row[n] for row in rows for n in ("resolved_at", "replayed_at") if row.get(n)]
         first = [row["first_failed_at"] for row in waiting]
