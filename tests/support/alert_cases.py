@@ -90,6 +90,27 @@ def arrivals(last: str, matched: str) -> dict[str, str]:
     }
 
 
+def breakers(first: str, second: str) -> dict[str, str]:
+    """Return whether two consumers leave Redis alone."""
+    return {
+        f"hookline_redis_breaker_open{{{CONSUMER}}}": first,
+        f"hookline_redis_breaker_open{{{OTHER_CONSUMER}}}": second,
+    }
+
+
+def differences(count: str) -> dict[str, str]:
+    """Return how many answers of the cache were found to differ."""
+    return {'hookline_gatekeeper_cache_differences_total{job="gatekeeper",instance="g"}': count}
+
+
+def overdue(age: str, breaker: str) -> dict[str, str]:
+    """Return how long entries wait to be dropped, and whether Redis is left alone."""
+    return {
+        f"hookline_consumer_invalidations_oldest_seconds{{{CONSUMER}}}": age,
+        f"hookline_redis_breaker_open{{{CONSUMER}}}": breaker,
+    }
+
+
 ERROR_FAST, ERROR_SLOW = "HooklineErrorBudgetBurnsFast", "HooklineErrorBudgetBurnsSlowly"
 DELAY_FAST, DELAY_SLOW = "HooklineDelayBudgetBurnsFast", "HooklineDelayBudgetBurnsSlowly"
 STANDSTILL = "HooklineStandstill"
@@ -97,10 +118,12 @@ STOPPED = "HooklinePartitionStopped"
 OWNERLESS = "HooklinePartitionWithoutOwner"
 HALTED = "HooklineConsumerHalted"
 ABSENT = "HooklineTargetAbsent"
+AWAY = "HooklineRedisAway"
 SILENT = "HooklineStripeSilent"
 NO_MATCH = "HooklineNoSecretMatches"
 REFUSED = "HooklineSignaturesRefused"
 OLD_SECRET = "HooklineOldSecretInUse"
+DIFFERS, BEHIND = "HooklineCacheDiffers", "HooklineSweeperBehind"
 LETTERS = "HooklineDeadLettersUnattended"
 
 CASES = [
@@ -367,6 +390,19 @@ CASES = [
         UP | {'up{job="consumer",instance="1"}': "0x30"},
         "10m",
     ),
+    Case(
+        AWAY,
+        FIRING,
+        "two consumers leave it alone",
+        breakers("1x30", "1x30"),
+        "3m",
+        "2 processes of consumer do without Redis",
+        {"job": "consumer"},
+    ),
+    Case(AWAY, NOT_YET, "a restart", breakers("1x30", "0x30"), "1m"),
+    Case(
+        AWAY, EXEMPT, "now and then a call takes too long", breakers("0 1 0 1 0x30", "0x30"), "6m"
+    ),
     # --- signatures
     Case(
         SILENT,
@@ -493,5 +529,33 @@ CASES = [
         {f"hookline_consumer_oldest_dead_letter_timestamp_seconds{{{CONSUMER}}}": "60x4 0x60"},
         "26h",
         step="30m",
+    ),
+    # --- cache
+    Case(
+        DIFFERS,
+        FIRING,
+        "two in an hour",
+        differences("0x10 1 2x30"),
+        "20m",
+        "2 inspected answers of an hour were out of date in the cache, for longer than they may be",
+    ),
+    Case(DIFFERS, NOT_YET, "pending for a minute", differences("0x10 1 2x30"), "11m"),
+    Case(DIFFERS, EXEMPT, "over for an hour", differences("0 1 2x90"), "70m"),
+    Case(
+        BEHIND,
+        FIRING,
+        "Redis answers, and does not confirm",
+        overdue("0+60x20", "0x20"),
+        "5m",
+        "Cache entries that must go have waited for 5m 0s",
+    ),
+    Case(BEHIND, NOT_YET, "pending for two minutes", overdue("0+60x20", "0x20"), "3m"),
+    Case(BEHIND, EXEMPT, "swept within a minute", overdue("0 30 50 59x20", "0x20"), "8m"),
+    Case(
+        BEHIND,
+        EXEMPT,
+        "Redis is away, which is said elsewhere",
+        overdue("0+60x20", "1x20"),
+        "8m",
     ),
 ]

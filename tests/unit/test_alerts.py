@@ -14,20 +14,10 @@ from ops.catalogue import catalogue
 from ops.cli import app
 from support.alert_cases import CASES, EXEMPT, FIRING, NOT_YET, Case
 from support.programs import find_program
+from support.rules import ALERTS, FILES, FOLDER, GROUPS, KNOWN, RECORDED, RULES, metrics_of
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "ops" / "prometheus"
 RUNBOOKS = ROOT / "ops" / "runbooks"
-FILES = sorted(FOLDER.glob("rules/*.yml"))
-GROUPS: list[Any] = [
-    group for file in FILES for group in yaml.safe_load(file.read_text())["groups"]
-]
-RULES = [rule for group in GROUPS for rule in group["rules"]]
-ALERTS = {rule["alert"]: rule for rule in RULES if "alert" in rule}
-RECORDED = {rule["record"] for rule in RULES if "record" in rule}
-FOREIGN = {"up", "process_start_time_seconds"}
-"""What Prometheus and its client export by themselves."""
-KNOWN = {name for entry in catalogue() for name in entry.series()} | RECORDED | FOREIGN
 
 
 def promtool(*arguments: str | Path) -> str:
@@ -154,10 +144,3 @@ def test_commands_of_a_runbook_exist(page: Path) -> None:
                 assert word in {name for option in command.params for name in option.opts}, line
             elif isinstance(command, TyperGroup):
                 command = command.commands[word]
-
-
-def metrics_of(text: str) -> set[str]:
-    """Return the names of metrics in an expression or a text."""
-    names = re.findall(r"\b(?:[a-z]+:)?(?:hookline_[a-z_]+)(?::[a-z0-9_]+)?", text)
-    names += re.findall(r"\bhookline:[a-z_]+:[a-z0-9_]+", text)
-    return set(names) | set(re.findall(r"\b(?:up|process_[a-z_]+)\b(?=[{\[])", text))

@@ -363,7 +363,11 @@ def test_prometheus_finds_every_process() -> None:
 
 def test_grafana_finds_prometheus() -> None:
     """The data source has a fixed id, for dashboards to name, and leads to the service."""
-    config = SERVICES["grafana"]["configs"][0]["source"]
+    config = next(
+        found["source"]
+        for found in SERVICES["grafana"]["configs"]
+        if "/datasources/" in found["target"]
+    )
     text = (ROOT / COMPOSE["configs"][config]["file"]).read_text()
     (source,) = yaml.safe_load(text)["datasources"]
     assert (source["uid"], source["type"]) == ("prometheus", "prometheus")
@@ -371,3 +375,19 @@ def test_grafana_finds_prometheus() -> None:
     assert url.hostname in SERVICES
     assert f"--url=http://127.0.0.1:{url.port}" in SERVICES["prometheus"]["healthcheck"]["test"]
     assert set(SERVICES["grafana"]["networks"]) & set(SERVICES["prometheus"]["networks"])
+
+
+def test_grafana_finds_the_dashboards() -> None:
+    """The provider's folder is where the generated files are mounted; nobody edits them there."""
+    text = (ROOT / "ops/grafana/provisioning/dashboards/hookline.yml").read_text()
+    (provider,) = yaml.safe_load(text)["providers"]
+    mount = f"./ops/grafana/dashboards:{provider['options']['path']}:ro"
+    assert mount in SERVICES["grafana"]["volumes"]
+    assert provider["allowUiUpdates"] is False
+
+
+def test_prometheus_finds_the_rules() -> None:
+    """They are mounted beside the configuration that names them."""
+    config = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())
+    assert config["rule_files"] == ["rules/*.yml"]
+    assert "./ops/prometheus/rules:/etc/prometheus/rules:ro" in SERVICES["prometheus"]["volumes"]
