@@ -334,33 +334,45 @@ def verify(
 def doctor(
     *,
     check: Annotated[
-        bool, typer.Option("--check", help="Check the invariants; the only thing it does so far.")
+        bool, typer.Option("--check", help="Check the invariants as well: what fits together.")
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON document.")] = False,
-    records: Annotated[
-        int, typer.Option(min=0, help="How many of the last applied records to read in Kafka.")
-    ] = 10_000,
-    wait: Annotated[
-        float,
-        typer.Option(min=0, help="Seconds to wait for rest; 0 looks once, and finds no fault."),
-    ] = 35,
     admin: Annotated[
         list[str] | None,
         typer.Option(help="Admin port of a process, http://host:port; repeatable.", metavar="URL"),
     ] = None,
+    webhook_url: Annotated[
+        str | None,
+        typer.Option(
+            help="Where Stripe must send, https://your.host/webhooks/stripe.", metavar="URL"
+        ),
+    ] = None,
+    records: Annotated[
+        int,
+        typer.Option(min=0, help="With --check: how many of the last applied records to read."),
+    ] = 10_000,
+    wait: Annotated[
+        float,
+        typer.Option(min=0, help="With --check: seconds to wait for rest; 0 finds no fault in it."),
+    ] = 35,
     output: Annotated[
         list[Path] | None,
-        typer.Option(help="File that may hold no secret, such as a log; repeatable."),
+        typer.Option(help="With --check: file that may hold no secret, such as a log; repeatable."),
     ] = None,
 ) -> None:
-    """Check that what stands in Kafka, PostgreSQL and Redis fits together; changes nothing.
+    """Look at every part of the deployment, and say what is wrong and what mends it.
 
-    Exit code 0: all that was checked holds. 3: something is broken. 1: a server is away.
+    Changes nothing. Exit code 0: nothing is wrong. 3: something is. 1: a server does not answer.
     """
-    from ops.doctor import Options, run  # noqa: PLC0415 - the servers need no checks
+    from ops.doctor import command, invariants  # noqa: PLC0415 - the servers need no checks
 
-    options = Options(records, wait, tuple(admin or ()), tuple(output or ()), json)
-    raise typer.Exit(run(lambda: load_for(DoctorSettings, "doctor"), options, is_check=check))
+    options = command.Options(
+        check,
+        invariants.Options(records, wait, tuple(admin or ()), tuple(output or ())),
+        webhook_url,
+        json,
+    )
+    raise typer.Exit(command.run(lambda: load_for(DoctorSettings, "doctor"), options))
 
 
 @app.command()

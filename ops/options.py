@@ -44,7 +44,8 @@ def render_options() -> str:
     readers: dict[str, list[str]] = {}
     for process, kind in PROCESSES.items():
         for name, field in kind.model_fields.items():
-            fields[name] = field
+            # The first process that reads it is the one that cannot do without.
+            fields.setdefault(name, field)
             readers.setdefault(name, []).append(process)
     rows = [
         f"| `{PREFIX}{name.upper()}`{' or `…_FILE`' if holds_secret(field) else ''} "

@@ -230,10 +230,6 @@ class RecallSettings(DatabaseSettings, PlansSettings, GraceSettings):
     """What `hookline recompute` and `hookline explain` need, which fold recorded events again."""
 
 
-class DoctorSettings(GroupSettings, DatabaseSettings, RedisSettings, PlansSettings, GraceSettings):
-    """What `hookline doctor` needs: what a consumer has, but for the secrets."""
-
-
 class MigrateSettings(KafkaSettings, DatabaseSettings, PlansSettings):
     """What `hookline migrate` needs."""
 
@@ -361,6 +357,31 @@ class ConsumerSettings(GroupSettings, BatchSettings, RecordSettings):
             description="for tests: kill, stop or delay at a named place (consumer/failpoints.py)"
         ),
     ] = None
+
+
+class DoctorSettings(GroupSettings, DatabaseSettings, RedisSettings, PlansSettings, GraceSettings):
+    """What `hookline doctor` needs: what a consumer has; what else is set, it looks at too."""
+
+    webhook_secrets: Annotated[
+        Secrets, Field(max_length=MAX_SECRETS, description="signing secrets of the endpoint")
+    ] = ()
+    retired_secrets: Annotated[
+        Secrets, Field(max_length=MAX_SECRETS, description="dropped signing secrets")
+    ] = ()
+    livemode: Annotated[
+        Literal["test", "live"] | None, Field(description="the mode this deployment serves")
+    ] = None
+    allow_single_broker: Annotated[bool, Field(description="as ingest has it")] = False
+    kafka_group_protocol: Annotated[
+        Literal["consumer", "classic"], Field(description="as consumers have it")
+    ] = "consumer"
+    ingest_admin_port: Annotated[Port, Field(description="admin port of ingest")] = 9080
+    gatekeeper_admin_port: Annotated[Port, Field(description="admin port of the gatekeeper")] = 9081
+    consumer_admin_port: Annotated[Port, Field(description="admin port of a consumer")] = 9082
+
+    def known_secrets(self) -> list[str]:
+        """Return the secrets that records may be signed with, those in use first."""
+        return [s.get_secret_value() for s in self.webhook_secrets + self.retired_secrets]
 
 
 class ReaderSettings(DatabaseSettings, RedisSettings, PlansSettings):

@@ -6,6 +6,9 @@ PARTITIONS = 12
 RETENTION_MS = 14 * 24 * 3600 * 1000
 """Four times as long as Stripe sends an event again; a consumer may be away that long."""
 
+LEAST_RETENTION_MS = 7 * 24 * 3600 * 1000
+"""Below it an outage over a long weekend could outlast the records."""
+
 MAX_MESSAGE_BYTES = 1024 * 1024
 """Above ingest's body limit of 512 KiB with its headers."""
 

@@ -25,8 +25,13 @@ def attach_months(connection: Connection, today: date, ahead: int = MONTHS_AHEAD
     return [name for month in months if (name := _attach(connection, month))]
 
 
+def month_name(month: date) -> str:
+    """Return the name of the table that holds a month's events."""
+    return f"webhook_events_{month:%Y_%m}"
+
+
 def _attach(connection: Connection, month: date) -> str | None:
-    name = f"webhook_events_{month:%Y_%m}"
+    name = month_name(month)
     if connection.scalar(_EXISTS, {"name": name}):
         return None
     try:

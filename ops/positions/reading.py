@@ -10,7 +10,7 @@ from consumer.kafka import Cluster
 from consumer.storage.history import snapshot
 from consumer.storage.positions import load_all
 from ops.positions.standing import Standing
-from schemas.settings import PositionsSettings
+from schemas.settings import GroupSettings
 
 ATTEMPTS = 5
 ATTEMPT_SECONDS = 5.0
@@ -26,7 +26,7 @@ class Brokers:
     committed: dict[int, int]
 
 
-def read_standings(engine: Engine, settings: PositionsSettings) -> list[Standing]:
+def read_standings(engine: Engine, settings: GroupSettings) -> list[Standing]:
     """Return every partition of the topic, and every one that has a position.
 
     Positions are read before the logs' ends: one that moves meanwhile must not look past the end.

@@ -75,7 +75,7 @@ def test_valkey_starts_with_its_command_and_wants_the_password(
         assert client.ping()
         settings = client.config_get("*")
     assert settings["appendonly"] == "yes"
-    assert settings["maxmemory-policy"] == "allkeys-lru"
+    assert settings["maxmemory-policy"] == "noeviction"
     assert settings["save"] == ""
     with redis.Redis(host=HOST, port=port) as stranger, pytest.raises(redis.AuthenticationError):
         stranger.ping()

@@ -215,6 +215,8 @@ def check_commands(asked: "list[subprocess.Popen[str]]", sentence: str, servers:
         assert process.returncode in {1, 2}, (process.args, out, err)
         assert len(spoken) == 1, (process.args, err)
         assert sentence in spoken[0], (process.args, err)
+        # The doctor looks at everything else all the same, and has a line for it.
+        assert (sentence in out) == ("doctor" in str(process.args)), (process.args, out)
         check_discretion(out + err, servers)
 
 

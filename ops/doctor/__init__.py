@@ -1,0 +1,1 @@
+"""`hookline doctor`: looks at each part of a deployment, and says what is wrong."""
