@@ -17,7 +17,9 @@ from ops.positions.cli import app as positions
 from schemas.settings import (
     BackfillSettings,
     ConsumerSettings,
+    DatabaseSettings,
     DoctorSettings,
+    EraseSettings,
     GatekeeperSettings,
     IngestSettings,
     MigrateSettings,
@@ -413,6 +415,32 @@ def warm(
 
     settings = load_for(ReaderSettings, "warm")
     raise typer.Exit(run(settings, customers=customer or (), everybody=everybody))
+
+
+@app.command()
+def retention(
+    *,
+    months: Annotated[
+        int, typer.Option(min=1, help="How many whole months before this one to keep.")
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what.")] = False,
+) -> None:
+    """Drop the events of older months; what they told stays as facts."""
+    from ops.retention import run  # noqa: PLC0415 - a process loads what it runs
+
+    raise typer.Exit(run(load_for(DatabaseSettings, "retention"), months=months, yes=yes))
+
+
+@app.command()
+def erase(
+    customer: Annotated[str, typer.Argument(help="A customer's id, cus_…", metavar="CUSTOMER")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, only say what.")] = False,
+) -> None:
+    """Remove a customer's events, dead letters and reference, and leave the record of it."""
+    from ops.erase import run  # noqa: PLC0415 - a process loads what it runs
+
+    raise typer.Exit(run(load_for(EraseSettings, "erase"), customer=customer, yes=yes))
 
 
 @app.command()

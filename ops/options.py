@@ -10,6 +10,7 @@ from schemas.settings import (
     ConsumerSettings,
     DatabaseSettings,
     DoctorSettings,
+    EraseSettings,
     GatekeeperSettings,
     IngestSettings,
     MigrateSettings,
@@ -35,6 +36,8 @@ PROCESSES: dict[str, type[ProcessSettings]] = {
     "dead-letters replay": ReplaySettings,
     "positions": PositionsSettings,
     "warm": ReaderSettings,
+    "retention": DatabaseSettings,
+    "erase": EraseSettings,
 }
 
 

@@ -15,6 +15,8 @@ from consumer.recompute import Difference, Findings, tier_change, unmendable
 from consumer.repair import Repair
 from consumer.storage.engine import make_engine
 from consumer.storage.history import count_customers, snapshot
+from consumer.storage.removals import load_removals
+from ops.explain.words import day
 from ops.usage import UsageError, require_customer
 from schemas.plans import load_plans
 from schemas.settings import RecallSettings
@@ -32,6 +34,8 @@ class Tally:
     differing: int = 0
     unmended: int = 0
     tiers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    retained_from: datetime | None = None
+    """Events created before are gone by retention."""
 
     def add(self, findings: Findings) -> None:
         """Count one customer."""
@@ -49,7 +53,8 @@ class Tally:
             (
                 _count(self.customers, "customer"),
                 _count(self.subscriptions, "subscription"),
-                _count(self.events, "event"),
+                _count(self.events, "event")
+                + (f" and the facts up to {day(self.retained_from)}" if self.retained_from else ""),
             )
         )
         verdict = f"{_count(self.differing, 'customer')} with differences"
@@ -67,7 +72,9 @@ def run(settings: RecallSettings, *, customer: str | None, apply: bool) -> int:
     plans = load_plans(settings.plans_file)
     engine = make_engine(settings, "recompute")
     repair = Repair(engine, plans, timedelta(hours=settings.grace_hours))
-    tally = Tally()
+    with snapshot(engine) as connection:
+        removals = load_removals(connection, [customer] if customer else ())
+    tally = Tally(retained_from=removals.latest(customer))
     console = Console(highlight=False, markup=False, soft_wrap=True)
     if customer is not None:
         found: Iterator[Findings] = iter([_find_one(repair, require_customer(customer))])

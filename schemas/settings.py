@@ -269,6 +269,10 @@ class RecordSettings(SecretSettings):
         return [secret.get_secret_value() for secret in known]
 
 
+class EraseSettings(GroupSettings, DatabaseSettings):
+    """What `hookline erase` needs: Kafka only tells how long it keeps its records."""
+
+
 class PositionsSettings(GroupSettings, DatabaseSettings):
     """What `hookline positions` needs."""
 

@@ -188,3 +188,16 @@ stripe_tasks = Table(
     Column("completed_at", Time, comment="when a run last came to its end"),
     comment="how far the commands are that ask Stripe's API",
 )
+
+removals = Table(
+    "removals",
+    metadata,
+    Column("removal_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("customer_id", Text, comment="who was erased; null: months dropped by retention"),
+    Column("created_before", Time, nullable=False, comment="events created before are gone"),
+    Column("events", BigInteger, nullable=False),
+    Column("dead_letters", BigInteger, nullable=False),
+    Column("removed_at", Time, nullable=False, server_default=func.now()),
+    Index("removals_customer", "customer_id"),
+    comment="what was removed on purpose, so that nobody takes it for lost",
+)

@@ -15,7 +15,7 @@ from ops.counting import count
 from ops.doctor.line import Line, ok, one_of, unknown, wrong
 from ops.invariants.event_log import AwayError
 from schemas.access import Refusals
-from schemas.settings import DoctorSettings
+from schemas.settings import GroupSettings
 from schemas.topics import (
     LEAST_RETENTION_MS,
     MAX_MESSAGE_BYTES,
@@ -51,7 +51,7 @@ class Topic:
 class Kafka:
     """The brokers; every method blocks, and raises AwayError."""
 
-    def __init__(self, settings: DoctorSettings) -> None:
+    def __init__(self, settings: GroupSettings) -> None:
         self._refusals = Refusals()
         self._bootstrap = settings.kafka_bootstrap
         self._topic = settings.kafka_topic

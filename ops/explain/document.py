@@ -31,6 +31,7 @@ def to_document(explanation: Explanation) -> Json:
         "next": [_prospect(one) for one in explanation.prospects],
         "subscriptions": [_standing(one) for one in standings],
         "without": _comparison(explanation.comparison),
+        "facts_up_to": _time(explanation.facts_up_to),
         "warnings": list(explanation.warnings),
         "timeline": [_entry(one) for one in explanation.timeline.entries],
         "later_entries": explanation.timeline.later,

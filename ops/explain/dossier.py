@@ -1,6 +1,7 @@
 """Everything that is stored about one customer, as of one moment; blocks on PostgreSQL."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy import Connection
 
@@ -16,6 +17,7 @@ from consumer.storage.history import (
     stream_events,
 )
 from consumer.storage.ledger import StoredCustomer
+from consumer.storage.removals import load_removals
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,21 @@ class Dossier:
     events: tuple[Recalled, ...] = ()
     trail: tuple[TrailEntry, ...] = ()
     letters: tuple[OpenLetter, ...] = ()
+    removed_before: datetime | None = None
+    """Up to when events were removed, this customer's or everybody's."""
 
     @property
     def own(self) -> tuple[StoredState, ...]:
         """The customer's own subscriptions."""
         return tuple(row for row in self.rows if row.customer_id == self.customer_id)
+
+    @property
+    def facts_up_to(self) -> datetime | None:
+        """Up to when only facts and the trail tell, as events of the customer were removed."""
+        told = {fact.id for row in self.own for fact in row.facts or ()}
+        told |= {entry.event_id for entry in self.trail if entry.event_id.startswith("evt_")}
+        gone = told - {one.event.event_id for one in self.events}
+        return self.removed_before if gone else None
 
     @property
     def is_known(self) -> bool:
@@ -52,4 +64,5 @@ def read_dossier(connection: Connection, customer: str) -> Dossier:
         events,
         tuple(load_trail(connection, customer)),
         tuple(load_open_letters(connection, customer)),
+        load_removals(connection, [customer]).latest(customer),
     )

@@ -5,7 +5,7 @@ moment it is what those rows would be, folded from the events that Stripe had cr
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from consumer.billing.entitlement import find_deciding, is_entitled, why_outranked
 from consumer.billing.projection import Rule
@@ -14,7 +14,7 @@ from ops.explain.dossier import Dossier
 from ops.explain.prospects import Prospect, foresee, say_access
 from ops.explain.timeline import Timeline, tell
 from ops.explain.views import Question, Subscription, Views, differences
-from ops.explain.words import OUTRANKED, Ground, distance, moment, status
+from ops.explain.words import OUTRANKED, Ground, day, distance, moment, status
 from schemas.entitlement import Entitlement
 from schemas.plans import Plans
 
@@ -56,6 +56,8 @@ class Explanation:
     timeline: Timeline
     warnings: tuple[str, ...]
     comparison: Comparison | None
+    facts_up_to: datetime | None = None
+    """Up to when only facts are left: the events were removed."""
 
     @property
     def sentence(self) -> str:
@@ -94,8 +96,10 @@ def explain(dossier: Dossier, question: Question, plans: Plans, grace: timedelta
             *_mismatches(views),
             *_set_aside(dossier),
             *_hindsight(views, question, answer),
+            *_removed(dossier, question),
         ),
         comparison=_compare(views, rows, question) if question.without else None,
+        facts_up_to=dossier.facts_up_to,
     )
 
 
@@ -186,6 +190,17 @@ def _hindsight(views: Views, question: Question, answer: Entitlement) -> list[st
     return [
         f"hookline had not applied {_list(later)} by then. By what it had, the answer was {said}.",
     ]
+
+
+def _removed(dossier: Dossier, question: Question) -> list[str]:
+    """Say that the moment in question lies where only what still matters is known."""
+    up_to = dossier.facts_up_to
+    if not question.as_of or up_to is None or question.at >= up_to:
+        return []
+    told = (
+        "what was true then is told by the facts that are left, which are those that still matter"
+    )
+    return [f"Events before {day(up_to)} were removed: {told}."]
 
 
 def _compare(views: Views, rows: list[Subscription], question: Question) -> Comparison:

@@ -14,7 +14,7 @@ from consumer.billing.projection import Row
 from consumer.recompute import Difference
 from ops.explain.explanation import Comparison, Explanation, Standing
 from ops.explain.timeline import Entry, Timeline
-from ops.explain.words import duration, moment, status
+from ops.explain.words import day, duration, moment, status
 from schemas.entitlement import Entitlement
 
 INDENT = (0, 0, 0, 2)
@@ -56,6 +56,9 @@ def _headline(explanation: Explanation) -> Text:
     text = Text(explanation.sentence, style=f"bold {colour}")
     if explanation.reference:
         text.append(f"\nReference: {explanation.reference}", style="not bold default")
+    if explanation.facts_up_to is not None:
+        told = f"\nTold by the events recorded and the facts up to {day(explanation.facts_up_to)}"
+        text.append(f"{told}; the events before were removed.", style="not bold default")
     return text
 
 
@@ -112,8 +115,8 @@ def _timeline(timeline: Timeline) -> Iterator[RenderableType]:
     if timeline.entries:
         yield Text("by Stripe's time, UTC; # order of arrival, + what the way took", style="dim")
     names = {one.subscription_id for one in timeline.entries if one.subscription_id}
-    for day, entries in groupby(timeline.entries, key=lambda one: f"{one.at:%a %-d %b %Y}"):
-        yield Text(f"\n{day}", style="bold")
+    for heading, entries in groupby(timeline.entries, key=lambda one: f"{one.at:%a %-d %b %Y}"):
+        yield Text(f"\n{heading}", style="bold")
         grid = Table.grid(padding=(0, 2, 0, 0))
         for entry in entries:
             grid.add_row(

@@ -8,11 +8,12 @@ from sqlalchemy import Connection, Engine, text
 
 from consumer.records import Record
 from consumer.storage.history import snapshot
+from consumer.storage.removals import Removals, load_removals
 from ops.counting import count
 from ops.invariants.event_log import Bounds, EventLog
 from ops.invariants.positions import load_positions
 from ops.invariants.subject import Finding, Looking, NotChecked, Sent, Subject, chunks
-from schemas.stripe_event import BadEvent, decode_event
+from schemas.stripe_event import BadEvent, customer_of, decode_event
 
 RECORDS_AT_ONCE = 500
 
@@ -95,10 +96,19 @@ def _check_accepted(engine: Engine, accepted: Mapping[str, Sent]) -> Iterator[Fi
         missing = sorted(find_missing(connection, accepted))
         for ids in chunks(missing):
             aside = set(connection.scalars(_OPEN_LETTERS, {"ids": ids}))
+            removals = load_removals(connection, {accepted[id_].customer for id_ in ids})
             for event_id in ids:
-                if event_id not in aside:
-                    what = f"{event_id} was answered 200 and is not applied"
-                    yield Finding("I1", accepted[event_id].customer, what)
+                sent = accepted[event_id]
+                if event_id in aside or _is_removed(removals, sent):
+                    continue
+                what = f"{event_id} was answered 200 and is not applied"
+                yield Finding("I1", sent.customer, what)
+
+
+def _is_removed(removals: Removals, sent: Sent) -> bool:
+    return sent.created_at is not None and removals.covers(
+        sent.customer, sent.created_at, sent.created_at
+    )
 
 
 def _check_log(subject: Subject, log: EventLog) -> Looking:
@@ -164,6 +174,7 @@ class _Named:
     record: Record
     event_id: str | None
     created_at: datetime | None
+    customer: str | None = None
 
 
 def _find_lost(engine: Engine, records: Sequence[Record]) -> list[tuple[Record, str]]:
@@ -175,10 +186,16 @@ def _find_lost(engine: Engine, records: Sequence[Record]) -> list[tuple[Record, 
         # A failed event told nothing: without its dead letter nobody can replay it.
         rest = [n for n in named if n.event_id is None or known.get(n.event_id, True)]
         ids, places = _find_letters(connection, rest)
+        lost = [
+            n
+            for n in rest
+            if n.event_id not in ids and (n.record.partition, n.record.offset) not in places
+        ]
+        removals = load_removals(connection, {n.customer for n in lost if n.customer})
     return [
         (n.record, _describe(n, known))
-        for n in rest
-        if n.event_id not in ids and (n.record.partition, n.record.offset) not in places
+        for n in lost
+        if not removals.covers(n.customer, n.created_at, n.record.timestamp)
     ]
 
 
@@ -207,7 +224,8 @@ def _name(record: Record) -> _Named:
         event = decode_event(record.body or b"")
     except BadEvent:
         return _Named(record, None, None)
-    return _Named(record, event.id, datetime.fromtimestamp(event.created, UTC))
+    created_at = datetime.fromtimestamp(event.created, UTC)
+    return _Named(record, event.id, created_at, customer_of(event))
 
 
 def _describe(named: _Named, known: Mapping[str, bool]) -> str:

@@ -88,8 +88,9 @@ def test_the_image_knows_its_version(image: Image) -> None:
 
 
 ARGUMENTS = {
-    "doctor": ("--check",),
+    "erase": ("cus_1",),
     "explain": ("cus_1",),
+    "retention": ("--months", "1"),
     "dead-letters": ("list",),
     "dead-letters replay": ("--all",),
     "positions": ("show",),

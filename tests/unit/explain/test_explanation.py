@@ -167,8 +167,8 @@ def test_the_document_is_stable() -> None:
     """Programs may rely on these names."""
     document = to_document(ask(dossier_of([OPENED, FAILURE]), without=frozenset({FAILURE["id"]})))
     assert sorted(document) == [
-        "answer", "as_of", "at", "customer", "known", "later_entries", "next", "reference",
-        "sentence", "subscriptions", "timeline", "warnings", "why", "without",
+        "answer", "as_of", "at", "customer", "facts_up_to", "known", "later_entries", "next",
+        "reference", "sentence", "subscriptions", "timeline", "warnings", "why", "without",
     ]  # fmt: skip
     assert document["answer"]["grace_until"] == "2023-11-15T22:15:00Z"
     assert document["why"]["rules"][0] == {
