@@ -77,7 +77,7 @@ secrets: ## Make the secrets that docker-compose.yml names, once
 	@ops/docker/secrets.sh
 
 lock: ## Pin the newest versions that pyproject.toml allows (for maintainers; needs uv)
-	$(COMPILE) --upgrade --extra embedded --extra dev pyproject.toml -o requirements.lock
+	$(COMPILE) --upgrade --extra embedded --extra dev --extra tracing pyproject.toml -o requirements.lock
 	$(COMPILE) -c requirements.lock pyproject.toml -o ops/docker/requirements.lock
 	$(COMPILE) --upgrade --python-version 3.11 tests/fuzz/requirements.in -o tests/fuzz/requirements.lock
 	$(COMPILE) --upgrade --python-version 3.11 .ci/audit.in -o .ci/audit.lock

@@ -29,13 +29,14 @@ from schemas.metrics import ConsumerMetrics, new_registry
 from schemas.plans import load_plans
 from schemas.readiness import Readiness, ServeAdmin
 from schemas.settings import ConsumerSettings
+from schemas.trace import Spans
 
 log = structlog.get_logger()
 
 STOP_SECONDS = 20
 
 
-def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
+def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin, spans: Spans | None = None) -> int:
     """Consume until SIGTERM or SIGINT and return the exit code; blocks.
 
     A second signal, or 20 seconds, ends the process at once with a code other than 0; the
@@ -68,6 +69,7 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin) -> int:
         metrics=metrics,
         now=lambda: datetime.now(UTC),
         reach=reach,
+        spans=spans,
     )
     loop = Loop(
         connect=partial(connect, settings),

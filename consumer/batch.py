@@ -36,9 +36,13 @@ from consumer.storage.invalidation import Sweeper
 from consumer.storage.ledger import Ledger, Transaction
 from consumer.storage.positions import Position, Positions
 from consumer.storage.stored_letters import StoredLetter
+from consumer.telling import tell
+from schemas import trace
+from schemas.envelope import header
 from schemas.labels import Phase, Verdict
 from schemas.metrics import ConsumerMetrics
 from schemas.plans import Plans
+from schemas.trace import NoSpans, Spans
 
 log = structlog.get_logger()
 
@@ -59,6 +63,7 @@ class Batch:
         metrics: ConsumerMetrics,
         now: Callable[[], datetime],
         reach: Reach = pass_by,
+        spans: Spans | None = None,
     ) -> None:
         self._decoder = decoder
         self._hints = hints
@@ -70,6 +75,7 @@ class Batch:
         self._metrics = metrics
         self._now = now
         self._reach = reach
+        self._spans = spans or NoSpans()
 
     def apply(
         self, records: Sequence[Record], positions: Mapping[int, Position]
@@ -121,15 +127,19 @@ class Batch:
         return changes
 
     def _apply_all(self, origin: Origin, records: Sequence[Record]) -> dict[int, Position]:
-        try:
-            return self._apply(origin, records, WHOLE)
-        except Reject as reject:
-            log.warning("batch_split", why=str(reject), records=len(records))
-            return apply_around_refused(partial(self._apply, origin), records)
+        traces = (header(record.headers, trace.HEADER) for record in records)
+        with self._spans.batch(records[0].topic if records else "", traces) as span:
+            span.note(records=len(records))
+            try:
+                return self._apply(origin, records, WHOLE)
+            except Reject as reject:
+                log.warning("batch_split", why=str(reject), records=len(records))
+                return apply_around_refused(partial(self._apply, origin), records)
 
     def _apply(
         self, origin: Origin, records: Sequence[Record], scope: Scope
     ) -> dict[int, Position]:
+        began = self._now()
         with self._phase(Phase.DECODE):
             decoded = self._decoder.decode(records)
         locked = sorted({event.customer for event in decoded.events if event.customer})
@@ -151,7 +161,8 @@ class Batch:
             self._reach("before_redis_post")
             if self._hints.after(changed, marks_of(pass_), locked) and invalidation is not None:
                 self._sweeper.confirm(invalidation)
-        count(pass_, self._metrics, self._now())
+        count(pass_, self._metrics, now := self._now())
+        tell(pass_, (now - began).total_seconds())
         return pass_.moved
 
     def _fold(self, transaction: Transaction, pass_: Pass, scope: Scope) -> None:

@@ -111,7 +111,7 @@ def marks_of(pass_: Pass) -> dict[str, Mark]:
 
 
 def count(pass_: Pass, metrics: ConsumerMetrics, now: datetime) -> None:
-    """Count what one committed pass did, and write its one log line."""
+    """Count what one committed pass did."""
     changes = pass_.changes
     for labels, count in Counter(map(_labels, changes.events)).items():
         metrics.events.labels(*labels).inc(count)
@@ -128,14 +128,6 @@ def count(pass_: Pass, metrics: ConsumerMetrics, now: datetime) -> None:
     for incoming in pass_.fresh:
         metrics.end_to_end_seconds.observe(_age(incoming.received_at, now))
         metrics.created_to_commit_seconds.observe(_age(incoming.created_at, now))
-    log.info(
-        "batch_applied",
-        events=len(changes.events),
-        customers=len(changes.changed_customers),
-        dead_letters=len(pass_.letters),
-        duplicates=sum(pass_.duplicates.values()),
-        positions={p: position.next_offset for p, position in pass_.moved.items()},
-    )
 
 
 def _labels(row: Mapping[str, Any]) -> ByEvent:

@@ -22,6 +22,7 @@ from schemas.metrics import IngestMetrics, new_registry
 from schemas.readiness import Readiness, Serve, ServeAdmin
 from schemas.settings import IngestSettings, SettingsError, load
 from schemas.topics import MIN_INSYNC, REPLICATION
+from schemas.trace import Spans
 
 log = structlog.get_logger()
 
@@ -30,18 +31,27 @@ PROBE_SECONDS = 3.0
 
 
 def run(
-    settings: IngestSettings, *, listener: socket.socket, serve: Serve, serve_admin: ServeAdmin
+    settings: IngestSettings,
+    *,
+    listener: socket.socket,
+    serve: Serve,
+    serve_admin: ServeAdmin,
+    spans: Spans | None = None,
 ) -> int:
     """Serve webhooks until SIGTERM or SIGINT, and return the exit code; blocks.
 
     SIGHUP reads HOOKLINE_WEBHOOK_SECRETS_FILE again.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(settings, listener, serve, serve_admin))
+        return runner.run(_run(settings, listener, serve, serve_admin, spans))
 
 
 async def _run(
-    settings: IngestSettings, listener: socket.socket, serve: Serve, serve_admin: ServeAdmin
+    settings: IngestSettings,
+    listener: socket.socket,
+    serve: Serve,
+    serve_admin: ServeAdmin,
+    spans: Spans | None,
 ) -> int:
     registry = new_registry()
     metrics = IngestMetrics(registry)
@@ -58,6 +68,7 @@ async def _run(
         livemode=settings.livemode == "live",
         readiness=readiness,
         metrics=metrics,
+        spans=spans,
     )
     probing = asyncio.create_task(topic.watch())
     try:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Any, Protocol
 
 import structlog
@@ -21,6 +22,7 @@ from schemas.metrics import IngestMetrics
 from schemas.readiness import Readiness
 from schemas.signature import RefusalReason, Refused, verify
 from schemas.stripe_event import BadEvent, Route, decode_route
+from schemas.trace import NoSpans, Spans, Trace
 
 log = structlog.get_logger()
 
@@ -44,7 +46,6 @@ class Answer:
     body: dict[str, Any]
     reason: RequestReason
     headers: tuple[tuple[bytes, bytes], ...] = ()
-    event_id: str | None = field(default=None)
 
 
 class Refusal(Exception):  # noqa: N818 - an answer on its way out
@@ -89,6 +90,7 @@ class Webhook:
         readiness: Readiness,
         metrics: IngestMetrics,
         clock: Callable[[], float] = time.time,
+        spans: Spans | None = None,
     ) -> None:
         self._publisher = publisher
         self._secrets = secrets
@@ -96,16 +98,20 @@ class Webhook:
         self._readiness = readiness
         self._metrics = metrics
         self._clock = clock
+        self._spans = spans or NoSpans()
         self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
-        with self._metrics.request_seconds.time():
+        with (
+            self._metrics.request_seconds.time(),
+            self._spans.request(_trace_header(scope)) as span,
+        ):
+            request = Request(span.trace)
             try:
-                answer = await self._handle(scope, receive)
+                answer = await self._handle(scope, receive, request)
             except Refusal as refusal:
                 answer = refusal.answer
-                log.info("refused", answer=answer.status, reason=answer.reason)
             except Gone:
                 self._metrics.requests.labels(Status.NONE, RequestReason.DISCONNECTED).inc()
                 return
@@ -114,9 +120,11 @@ class Webhook:
                 self._metrics.requests.labels(Status.ERROR, RequestReason.ERROR).inc()
                 raise
             self._metrics.requests.labels(Status(str(answer.status)), answer.reason).inc()
+            span.note(status=answer.status, reason=answer.reason, **request.route)
+            _tell(answer, request)
             await _send(answer, send)
 
-    async def _handle(self, scope: Scope, receive: Receive) -> Answer:
+    async def _handle(self, scope: Scope, receive: Receive, request: "Request") -> Answer:
         headers = _check_request(scope)
         body = await _read_body(headers, receive)
         signature = self._verify(headers, body)
@@ -124,11 +132,11 @@ class Webhook:
             route = decode_route(body)
         except BadEvent:
             raise Refusal(400, RequestReason.INVALID_PAYLOAD) from None
+        request.note(route)
         why_ignored = self._why_ignored(route)
         if why_ignored is not None:
-            log.info("ignored", reason=why_ignored, event_id=route.id[:HEADER_LIMIT])
             return Answer(200, {"status": "ignored", "reason": why_ignored}, why_ignored)
-        return await self._publish(route, body, signature)
+        return await self._publish(route, body, signature, request.trace)
 
     def _verify(self, headers: dict[bytes, bytes], body: bytes) -> bytes:
         signature = headers.get(b"stripe-signature", b"")
@@ -151,7 +159,7 @@ class Webhook:
             return RequestReason.OTHER_MODE
         return None
 
-    async def _publish(self, route: Route, body: bytes, signature: bytes) -> Answer:
+    async def _publish(self, route: Route, body: bytes, signature: bytes, trace: Trace) -> Answer:
         if self._readiness.is_draining:
             raise Refusal(503, RequestReason.DRAINING, "unavailable", RETRY + CLOSE)
         if self._waiting >= MAX_WAITING:
@@ -167,6 +175,7 @@ class Webhook:
             livemode=self._livemode,
             received_at=received_at,
             signature=signature,
+            traceparent=str(trace),
         )
         self._waiting += 1
         try:
@@ -186,6 +195,49 @@ class Webhook:
             },
             RequestReason.ACCEPTED,
         )
+
+
+@dataclass(slots=True)
+class Request:
+    """What the log may say of a request: of its content only what a signature vouches for."""
+
+    trace: Trace
+    began: float = field(default_factory=time.perf_counter)
+    route: dict[str, str] = field(default_factory=dict)
+
+    def note(self, route: Route) -> None:
+        """Note whose event it is, once its signature is verified."""
+        named = {"event_id": route.id, "type": route.type, "customer": route.key}
+        self.route = {name: text[:HEADER_LIMIT] for name, text in named.items()}
+
+
+def _tell(answer: Answer, request: Request) -> None:
+    """Write one line: at debug what was accepted, at info what was not, at warning our own 503."""
+    place: dict[str, Any] = {
+        name: answer.body[name] for name in ("partition", "offset") if name in answer.body
+    }
+    facts: dict[str, Any] = {
+        "answer": answer.status,
+        "reason": answer.reason,
+        **request.route,
+        **place,
+        "trace_id": request.trace.trace_id,
+        "seconds": round(time.perf_counter() - request.began, 6),
+    }
+    if answer.reason is RequestReason.ACCEPTED:
+        log.debug("accepted", **facts)
+    elif answer.status < HTTPStatus.BAD_REQUEST:
+        log.info("ignored", **facts)
+    elif answer.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.info("refused", **facts)
+    else:
+        log.warning("refused", **facts)
+
+
+def _trace_header(scope: Scope) -> bytes | None:
+    """Return the one `traceparent`; several are none."""
+    found = [value for name, value in scope["headers"] if name == b"traceparent"]
+    return found[0] if len(found) == 1 else None
 
 
 def _check_request(scope: Scope) -> dict[bytes, bytes]:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from consumer.errors import Halt, Retry, verdict_of
 from ops.dead_letters.cli import app as dead_letters
-from ops.loading import load_for
+from ops.loading import load_for, load_to_serve
 from ops.logs import configure
 from ops.positions.cli import app as positions
 from schemas.settings import (
@@ -62,10 +62,13 @@ def ingest() -> None:
     """Receive webhooks over HTTP and publish them to Kafka."""
     from ingest.app import run  # noqa: PLC0415 - a process loads what it runs
     from ops.servers import listen, serve, serve_admin  # noqa: PLC0415 - same
+    from ops.tracing import open_spans  # noqa: PLC0415 - same
 
-    settings = load_for(IngestSettings, "ingest")
-    listener = listen(settings.ingest_host, settings.ingest_port, "HOOKLINE_INGEST_PORT")
-    raise typer.Exit(run(settings, listener=listener, serve=serve, serve_admin=serve_admin))
+    settings = load_to_serve(IngestSettings, "ingest")
+    with open_spans(settings, "ingest") as spans:
+        listener = listen(settings.ingest_host, settings.ingest_port, "HOOKLINE_INGEST_PORT")
+        code = run(settings, listener=listener, serve=serve, serve_admin=serve_admin, spans=spans)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -73,8 +76,12 @@ def consume() -> None:
     """Apply events from Kafka to PostgreSQL, as one member of the consumer group."""
     from consumer.app import run  # noqa: PLC0415 - a process loads what it runs
     from ops.servers import serve_admin  # noqa: PLC0415 - same
+    from ops.tracing import open_spans  # noqa: PLC0415 - same
 
-    raise typer.Exit(run(load_for(ConsumerSettings, "consumer"), serve_admin=serve_admin))
+    settings = load_to_serve(ConsumerSettings, "consumer")
+    with open_spans(settings, "consumer") as spans:
+        code = run(settings, serve_admin=serve_admin, spans=spans)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -83,7 +90,7 @@ def gatekeeper() -> None:
     from consumer.gatekeeper.app import run  # noqa: PLC0415 - a process loads what it runs
     from ops.servers import listen, serve, serve_admin  # noqa: PLC0415 - same
 
-    settings = load_for(GatekeeperSettings, "gatekeeper")
+    settings = load_to_serve(GatekeeperSettings, "gatekeeper")
     host, port = settings.gatekeeper_host, settings.gatekeeper_port
     listener = listen(host, port, "HOOKLINE_GATEKEEPER_PORT")
     raise typer.Exit(run(settings, listener=listener, serve=serve, serve_admin=serve_admin))

@@ -1,17 +1,24 @@
-"""Logs: JSON lines on stderr, from our own code and from libraries alike."""
+"""Logs: JSON lines, from our own code and from libraries alike; readable ones on a terminal."""
 
+import io
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 
 
-def configure(level: str, process: str) -> None:
-    """Send everything from `level` up to stderr, a JSON object a line; safe to repeat.
+def configure(level: str, process: str, stream: TextIO | None = None) -> None:
+    """Send everything from `level` up to a stream, an object a line; safe to repeat.
 
-    Lines carry time (UTC), level, event, process, pid. Nobody logs a payload, a secret or a URL.
+    A process that serves logs to stdout, where collectors look; a command to stderr (the
+    default), for its stdout is its result. Lines carry time (UTC), level, event, process, pid.
+    Nobody logs a payload, a secret or a URL.
     """
+    stream = sys.stderr if stream is None else stream
+    if isinstance(stream, io.TextIOWrapper):
+        # A text from outside may hold what no encoding can spell: a line must not be lost for it.
+        stream.reconfigure(errors="backslashreplace")
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -26,23 +33,29 @@ def configure(level: str, process: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(_number(level)),
         cache_logger_on_first_use=True,
     )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            _name_process(process),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _name_process(process),
+                *_renderers(is_terminal=stream.isatty()),
+            ],
+        )
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_number(level))
     # Their informative lines repeat what ours say.
-    for chatty in ("alembic", "uvicorn", "httpx2", "sqlalchemy"):
+    for chatty in ("alembic", "uvicorn", "httpx2", "sqlalchemy", "opentelemetry"):
         logging.getLogger(chatty).setLevel(max(_number(level), logging.WARNING))
+
+
+def _renderers(*, is_terminal: bool) -> list[Any]:
+    if is_terminal:
+        return [structlog.dev.ConsoleRenderer(timestamp_key="time")]
+    return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
 
 
 def _number(level: str) -> int:

@@ -1,14 +1,16 @@
 """One event on its way through Kafka: what ingest writes and consumer reads; no I/O.
 
 The value is the body exactly as Stripe signed it. The headers are CloudEvents' Kafka binary
-mode (`ce_…`) plus when it was received and the signature header it came with. Headers speed up
-routing and tools; whoever decides anything reads the body.
+mode (`ce_…`) plus when it was received, the signature header it came with and its trace. Headers
+speed up routing and tools; whoever decides anything reads the body.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from schemas import trace
 
 HEADER_LIMIT = 256
 """A header value is cut here, in characters: an id of half a megabyte must not be stored twice."""
@@ -28,6 +30,7 @@ class Envelope:
     livemode: bool
     received_at: datetime
     signature: bytes
+    traceparent: str | None = None
 
 
 def to_headers(envelope: Envelope) -> Headers:
@@ -44,7 +47,10 @@ def to_headers(envelope: Envelope) -> Headers:
     }
     headers = [(name, _encode(text[:HEADER_LIMIT])) for name, text in texts.items()]
     # Whole, unlike the rest: a signature cut short would no longer verify.
-    return [*headers, ("hookline_signature", envelope.signature)]
+    headers.append(("hookline_signature", envelope.signature))
+    if envelope.traceparent is not None:
+        headers.append((trace.HEADER, _encode(envelope.traceparent)))
+    return headers
 
 
 def to_key(envelope: Envelope) -> bytes:

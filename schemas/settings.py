@@ -108,11 +108,23 @@ class ProcessSettings(BaseSettings):
 
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
-        Field(description="least level of the JSON lines on stderr"),
+        Field(description="least level of the log's lines"),
     ] = "info"
     admin_host: Annotated[
         str, Field(description="address of the admin port (`/healthz`, `/readyz`, `/metrics`)")
     ] = "127.0.0.1"
+
+
+class TracingSettings(ProcessSettings):
+    """Whether spans are recorded."""
+
+    tracing: Annotated[
+        bool,
+        Field(
+            description="record OpenTelemetry spans; needs the extra `hookline[tracing]`, and "
+            "OpenTelemetry's own `OTEL_` variables say where to"
+        ),
+    ] = False
 
 
 class KafkaSettings(ProcessSettings):
@@ -329,7 +341,7 @@ class BackfillSettings(BatchSettings, ModeSettings, StripeSettings):
     """What `hookline backfill` and `hookline verify` need."""
 
 
-class IngestSettings(KafkaSettings, SecretSettings, ModeSettings):
+class IngestSettings(KafkaSettings, SecretSettings, ModeSettings, TracingSettings):
     """What `hookline ingest` needs."""
 
     ingest_host: Annotated[str, Field(description="address of the webhook port")] = "127.0.0.1"
@@ -344,7 +356,7 @@ class IngestSettings(KafkaSettings, SecretSettings, ModeSettings):
     ] = False
 
 
-class ConsumerSettings(GroupSettings, BatchSettings, RecordSettings):
+class ConsumerSettings(GroupSettings, BatchSettings, RecordSettings, TracingSettings):
     """What `hookline consume` needs."""
 
     kafka_group_protocol: Annotated[
