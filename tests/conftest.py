@@ -13,6 +13,7 @@ from confluent_kafka.cimpl import NewTopic
 from schemas.topics import PARTITIONS, topic_config
 from support.bench import Bench
 from support.databases import database, migrated
+from support.outputs import find_leaks
 from support.pipeline import PLANS_TEXT, Pipeline, environment
 from support.servers import NoServersError, Servers, provide
 
@@ -30,6 +31,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             "HOOKLINE_CACHE_DIR",
         }:
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _search_all_outputs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Demand at the end that no process of the run has written a secret, signature or body."""
+    yield
+    leaks = list(find_leaks(tmp_path_factory.getbasetemp()))
+    assert not leaks, "\n".join(leaks[:20])
 
 
 @pytest.fixture(scope="session")

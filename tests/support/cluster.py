@@ -30,6 +30,9 @@ BROKER = {
     "replica.lag.time.max.ms": "3000",
 }
 REQUEST_SECONDS = 10.0
+START_SECONDS = 150.0
+"""After a kill a broker reads its logs again, beside the load of the test."""
+
 ALL = range(REPLICATION)
 
 
@@ -55,6 +58,10 @@ class Cluster:
         new = NewTopic(name, PARTITIONS, REPLICATION, config=own)
         self._admin.create_topics([new])[name].result()
         self.wait_in_sync(name)
+
+    def drop_topic(self, name: str) -> None:
+        """Delete a topic: a broker that starts looks through all there are."""
+        self._admin.delete_topics([name])[name].result()
 
     def set_least_in_sync(self, topic: str, count: int) -> None:
         """Let the topic take a record only where so many replicas are in sync."""
@@ -121,6 +128,7 @@ def three_brokers(folder: Path, properties: dict[str, str]) -> Iterator[Cluster]
             behind = steady_port()
             proxies.append(stack.enter_context(Proxy(behind)))
             broker.listen("PROXIED", behind, proxies[-1].port)
+            broker.start_seconds = START_SECONDS
         stack.callback(kafka.stop)
         kafka.start()
         yield Cluster(kafka, proxies)

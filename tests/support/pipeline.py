@@ -17,6 +17,7 @@ import psycopg
 from ops.embedded.ports import free_ports
 from ops.up import Member
 from schemas.signature import sign
+from support.outputs import COMMANDS
 from support.stripe import Json, body
 
 SECRET = "whsec_test_secret"
@@ -163,11 +164,16 @@ def log_of(pipeline: Pipeline, name: str) -> str:
 
 
 def hookline(pipeline: Pipeline, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
-    """Run a command as a person would; what it prints is bytes."""
-    return subprocess.run(  # noqa: S603 - our own command
+    """Run a command as a person would; what it prints is bytes, and kept to be searched."""
+    done = subprocess.run(  # noqa: S603 - our own command
         [str(Path(sys.executable).parent / "hookline"), *arguments],
         env={**os.environ, **pipeline.variables},
         capture_output=True,
         timeout=120,
         check=False,
     )
+    log = pipeline.folder / "logs" / COMMANDS
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        output.write(done.stdout + done.stderr)
+    return done
