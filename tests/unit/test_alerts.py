@@ -121,6 +121,14 @@ def test_alerts_and_runbooks_belong_together() -> None:
 
 
 @pytest.mark.parametrize("alert", ALERTS)
+def test_the_readme_lists_every_alert(alert: str) -> None:
+    """With its page, its severity and how long it waits."""
+    rule = ALERTS[alert]
+    row = f"| [{alert}](ops/runbooks/{alert}.md) | {rule['labels']['severity']} | {rule['for']} |"
+    assert row in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("alert", ALERTS)
 def test_a_runbook_answers_five_questions(alert: str) -> None:
     """Meaning, impact, first command, usual causes, how to see that it is over; the same facts."""
     text = (RUNBOOKS / f"{alert}.md").read_text()
