@@ -27,7 +27,7 @@ from consumer.storage.postgres import PostgresLedger
 from consumer.storage.redis_session import WrongRedisError, open_session
 from schemas.metrics import ConsumerMetrics, new_registry
 from schemas.plans import load_plans
-from schemas.readiness import Readiness, ServeAdmin
+from schemas.readiness import Beside, Readiness, ServeAdmin
 from schemas.settings import ConsumerSettings
 from schemas.trace import Spans
 
@@ -36,7 +36,13 @@ log = structlog.get_logger()
 STOP_SECONDS = 20
 
 
-def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin, spans: Spans | None = None) -> int:
+def run(
+    settings: ConsumerSettings,
+    *,
+    serve_admin: ServeAdmin,
+    beside: Beside,
+    spans: Spans | None = None,
+) -> int:
     """Consume until SIGTERM or SIGINT and return the exit code; blocks.
 
     A second signal, or 20 seconds, ends the process at once with a code other than 0; the
@@ -87,7 +93,10 @@ def run(settings: ConsumerSettings, *, serve_admin: ServeAdmin, spans: Spans | N
     readiness.add("progress", loop.progress_problem)
     readiness.add("redis", redis.problem, optional=True)
     _collect_garbage_rarely()
-    with serve_admin(settings.admin_host, settings.consumer_admin_port, registry, readiness):
+    with (
+        serve_admin(settings.admin_host, settings.consumer_admin_port, registry, readiness),
+        beside(registry),
+    ):
         _stop_on_signals(loop.stop, readiness)
         try:
             loop.run()

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from schemas.envelope import Envelope, to_headers, to_key
 from schemas.labels import PublishResult
 from schemas.metrics import IngestMetrics
-from schemas.settings import IngestSettings
+from schemas.settings import KafkaSettings
 from schemas.topics import MAX_MESSAGE_BYTES
 
 log = structlog.get_logger()
@@ -86,7 +86,7 @@ class Acknowledged:
         return f"Kafka has acknowledged nothing for {self._clock() - since:.0f} s"
 
 
-def producer_config(settings: IngestSettings) -> dict[str, str | int | float | bool]:
+def producer_config(settings: KafkaSettings) -> dict[str, str | int | float | bool]:
     """Return librdkafka's settings for the producer."""
     return settings.kafka_access() | {
         "client.id": "hookline-ingest",

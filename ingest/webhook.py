@@ -133,9 +133,9 @@ class Webhook:
         except BadEvent:
             raise Refusal(400, RequestReason.INVALID_PAYLOAD) from None
         request.note(route)
-        why_ignored = self._why_ignored(route)
-        if why_ignored is not None:
-            return Answer(200, {"status": "ignored", "reason": why_ignored}, why_ignored)
+        reason = why_ignored(route, livemode=self._livemode)
+        if reason is not None:
+            return Answer(200, {"status": "ignored", "reason": reason}, reason)
         return await self._publish(route, body, signature, request.trace)
 
     def _verify(self, headers: dict[bytes, bytes], body: bytes) -> bytes:
@@ -149,15 +149,6 @@ class Webhook:
         self._metrics.matched_secrets.labels(verdict.position).inc()
         self._metrics.last_event.set(self._clock())
         return signature
-
-    def _why_ignored(self, route: Route) -> RequestReason | None:
-        if route.is_thin:
-            return RequestReason.THIN_EVENT
-        if route.account is not None:
-            return RequestReason.CONNECTED_ACCOUNT
-        if route.livemode is not None and route.livemode != self._livemode:
-            return RequestReason.OTHER_MODE
-        return None
 
     async def _publish(self, route: Route, body: bytes, signature: bytes, trace: Trace) -> Answer:
         if self._readiness.is_draining:
@@ -238,6 +229,17 @@ def _trace_header(scope: Scope) -> bytes | None:
     """Return the one `traceparent`; several are none."""
     found = [value for name, value in scope["headers"] if name == b"traceparent"]
     return found[0] if len(found) == 1 else None
+
+
+def why_ignored(route: Route, *, livemode: bool) -> RequestReason | None:
+    """Say why a signed event is none of this deployment's business; None: it is."""
+    if route.is_thin:
+        return RequestReason.THIN_EVENT
+    if route.account is not None:
+        return RequestReason.CONNECTED_ACCOUNT
+    if route.livemode is not None and route.livemode != livemode:
+        return RequestReason.OTHER_MODE
+    return None
 
 
 def _check_request(scope: Scope) -> dict[bytes, bytes]:

@@ -15,11 +15,19 @@ from schemas.metrics import (
     IngestMetrics,
     ProcessMetrics,
     ReaderMetrics,
+    StripeMetrics,
 )
 
 Instrument = Labelled[..., Any] | MetricWrapperBase
 
-CATALOGUES = (ProcessMetrics, IngestMetrics, ConsumerMetrics, GatekeeperMetrics, ReaderMetrics)
+CATALOGUES = (
+    ProcessMetrics,
+    IngestMetrics,
+    ConsumerMetrics,
+    GatekeeperMetrics,
+    ReaderMetrics,
+    StripeMetrics,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """`hookline`: one command for everything an operator runs."""
 
 import sys
+from contextlib import nullcontext
+from functools import partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +16,7 @@ from ops.dead_letters.cli import app as dead_letters
 from ops.loading import load_for, load_to_serve
 from ops.logs import configure
 from ops.positions.cli import app as positions
+from schemas.readiness import Beside
 from schemas.settings import (
     BackfillSettings,
     ConsumerSettings,
@@ -25,6 +28,7 @@ from schemas.settings import (
     MigrateSettings,
     ReaderSettings,
     RecallSettings,
+    ReconcileSettings,
     SettingsError,
 )
 
@@ -80,7 +84,7 @@ def consume() -> None:
 
     settings = load_to_serve(ConsumerSettings, "consumer")
     with open_spans(settings, "consumer") as spans:
-        code = run(settings, serve_admin=serve_admin, spans=spans)
+        code = run(settings, serve_admin=serve_admin, beside=_watch(settings), spans=spans)
     raise typer.Exit(code)
 
 
@@ -340,6 +344,34 @@ def verify(
 
 
 @app.command()
+def reconcile(
+    *,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="From when on; by default from where the last run ended, else 30 days.",
+            metavar="TIME",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Send them; without, only say what.")] = False,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for consumers to apply what is in Kafka.")
+    ] = 60,
+) -> None:
+    """Find events that Stripe lists and nobody recorded, and send them like any other.
+
+    Exit code 0: none is missing, or all were sent, or it was a dry run. 1: Stripe or a server is
+    away, or consumers are behind.
+    """
+    from ops.backfill.run import read_time  # noqa: PLC0415 - no server needs it
+    from ops.reconcile.run import Options, run  # noqa: PLC0415 - same
+
+    settings = load_for(ReconcileSettings, "reconcile")
+    configure("error", "reconcile")  # it says itself what it does
+    raise typer.Exit(run(settings, Options(read_time(since, "--since"), yes, wait)))
+
+
+@app.command()
 def doctor(
     *,
     check: Annotated[
@@ -456,6 +488,15 @@ def version() -> None:
     typer.echo(installed_version("hookline"))
 
 
+def _watch(settings: ConsumerSettings) -> Beside:
+    """Return what a consumer does beside its work: with a key it asks Stripe."""
+    if settings.stripe_api_key is None:
+        return lambda _registry: nullcontext()
+    from ops.watch.watch import watching  # noqa: PLC0415 - a process loads what it runs
+
+    return partial(watching, settings)
+
+
 def main() -> None:
     """Run a command; what went wrong is one sentence a line on stderr, never a traceback.
 
@@ -479,6 +520,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
     from ops.embedded.errors import EmbeddedError  # noqa: PLC0415 - same
     from ops.invariants.event_log import AwayError  # noqa: PLC0415 - same
     from ops.migrate import TopicError  # noqa: PLC0415 - same
+    from ops.reconcile.run import BehindError  # noqa: PLC0415 - same
     from ops.servers import PortError  # noqa: PLC0415 - only once something failed
     from ops.stripe_api.client import StripeError  # noqa: PLC0415 - same
     from ops.usage import UsageError  # noqa: PLC0415 - same
@@ -486,6 +528,7 @@ def _known_errors() -> tuple[type[Exception], ...]:
 
     return (
         AwayError,
+        BehindError,
         Halt,
         PortError,
         EmbeddedError,
@@ -498,9 +541,11 @@ def _known_errors() -> tuple[type[Exception], ...]:
 
 def _is_away(error: Exception) -> bool:
     from ops.invariants.event_log import AwayError  # noqa: PLC0415 - only once something failed
+    from ops.reconcile.run import BehindError  # noqa: PLC0415 - same
     from ops.stripe_api.client import StripeError  # noqa: PLC0415 - same
 
-    return isinstance(error, AwayError) or (isinstance(error, StripeError) and error.is_away)
+    is_stripe_away = isinstance(error, StripeError) and error.is_away
+    return isinstance(error, AwayError | BehindError) or is_stripe_away
 
 
 def _fail(sentences: list[str], code: int = EXIT_USAGE) -> None:

@@ -18,6 +18,7 @@ from schemas.settings import (
     ProcessSettings,
     ReaderSettings,
     RecallSettings,
+    ReconcileSettings,
     ReplaySettings,
     holds_secret,
 )
@@ -31,6 +32,7 @@ PROCESSES: dict[str, type[ProcessSettings]] = {
     "explain": RecallSettings,
     "backfill": BackfillSettings,
     "verify": BackfillSettings,
+    "reconcile": ReconcileSettings,
     "doctor": DoctorSettings,
     "dead-letters": DatabaseSettings,
     "dead-letters replay": ReplaySettings,

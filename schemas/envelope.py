@@ -31,6 +31,8 @@ class Envelope:
     received_at: datetime
     signature: bytes
     traceparent: str | None = None
+    source: str | None = None
+    """Who put it in Kafka, where that was not ingest."""
 
 
 def to_headers(envelope: Envelope) -> Headers:
@@ -50,6 +52,8 @@ def to_headers(envelope: Envelope) -> Headers:
     headers.append(("hookline_signature", envelope.signature))
     if envelope.traceparent is not None:
         headers.append((trace.HEADER, _encode(envelope.traceparent)))
+    if envelope.source is not None:
+        headers.append(("hookline_source", _encode(envelope.source)))
     return headers
 
 

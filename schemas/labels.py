@@ -225,6 +225,33 @@ class LeaseOutcome(StrEnum):
     """Redis did not say."""
 
 
+class StripeTask(StrEnum):
+    """What a consumer asks of Stripe by itself."""
+
+    TIES = "ties"
+    RECONCILE = "reconcile"
+    VERIFY = "verify"
+
+
+class DriftKind(StrEnum):
+    """Why a stored subscription is not as Stripe has it."""
+
+    EVENT_MISSING = "event_missing"
+    """Stripe knows of a change that no recorded event tells of."""
+    EVENT_NOT_APPLIED = "event_not_applied"
+    """The event came, and is set aside or has no effect."""
+    TIE_DECIDED_WRONGLY = "tie_decided_wrongly"
+    """Two states bear the same second, and the other one is the last."""
+    PLAN_UNMAPPED = "plan_unmapped"
+    """It is not over, and no price of it stands in the plans file."""
+    ROW_CHANGED = "row_changed"
+    """The row is not what its own events say."""
+    NOT_AT_STRIPE = "not_at_stripe"
+    """Stripe has no such subscription."""
+    UNREADABLE = "unreadable"
+    """What Stripe answers of it cannot be read or stored."""
+
+
 class ByVersion(NamedTuple):
     """Label of a build: the one text that is not from a list."""
 
@@ -329,3 +356,15 @@ class ByLease(NamedTuple):
     """Label of a lease."""
 
     outcome: LeaseOutcome
+
+
+class ByTask(NamedTuple):
+    """Label of what is asked of Stripe."""
+
+    task: StripeTask
+
+
+class ByDrift(NamedTuple):
+    """Label of a difference from Stripe."""
+
+    kind: DriftKind

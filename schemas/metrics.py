@@ -19,6 +19,7 @@ from prometheus_client import (
 from schemas.instruments import Counters, Gauges, Histograms
 from schemas.labels import (
     ByAnswer,
+    ByDrift,
     ByEvent,
     ByLayer,
     ByLease,
@@ -33,6 +34,7 @@ from schemas.labels import (
     ByResult,
     BySecret,
     BySource,
+    ByTask,
     ByVerdict,
     ByVersion,
     EventType,
@@ -389,5 +391,43 @@ class GatekeeperMetrics:
             "Time an answer took, by where the entitlement came from.",
             BySource,
             buckets=FAST_SECONDS,
+            registry=registry,
+        )
+
+
+class StripeMetrics:
+    """What a consumer counts that asks Stripe, where it has a key."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.missing = Counter(
+            "hookline_reconcile_missing_total",
+            "Events that Stripe listed and nobody had recorded; they were sent.",
+            registry=registry,
+        )
+        self.last_reconcile = Gauge(
+            "hookline_reconcile_last_success_timestamp_seconds",
+            "When Stripe's list was last looked through by any process; 0: never.",
+            registry=registry,
+        )
+        self.drift = Gauges(
+            "hookline_verify_differences",
+            "Subscriptions that were not as Stripe had them when this process last looked at all.",
+            ByDrift,
+            registry=registry,
+        )
+        self.last_verify = Gauge(
+            "hookline_verify_last_success_timestamp_seconds",
+            "When all subscriptions were last held against Stripe by any process; 0: never.",
+            registry=registry,
+        )
+        self.settled_ties = Counter(
+            "hookline_stripe_settled_ties_total",
+            "Ties that no event settles, and that an answer of Stripe's has settled.",
+            registry=registry,
+        )
+        self.failures = Counters(
+            "hookline_stripe_task_failures_total",
+            "Tasks that ask Stripe and did not come to their end; they are tried again.",
+            ByTask,
             registry=registry,
         )

@@ -61,6 +61,10 @@ ServeAdmin = Callable[[str, int, CollectorRegistry, Readiness], AbstractContextM
 """Serves `/healthz`, `/readyz` and `/metrics` on (host, port) while the context is open."""
 
 
+Beside = Callable[[CollectorRegistry], AbstractContextManager[None]]
+"""Does something beside a process's own work while the context is open; counts it there."""
+
+
 class Serve(Protocol):
     """Serves an ASGI app on a bound socket until SIGTERM or SIGINT, then drains and returns."""
 

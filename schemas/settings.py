@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
@@ -341,7 +342,13 @@ class BackfillSettings(BatchSettings, ModeSettings, StripeSettings):
     """What `hookline backfill` and `hookline verify` need."""
 
 
-class IngestSettings(KafkaSettings, SecretSettings, ModeSettings, TracingSettings):
+class ReconcileSettings(
+    GroupSettings, DatabaseSettings, SecretSettings, ModeSettings, StripeSettings
+):
+    """What `hookline reconcile` needs."""
+
+
+class IngestSettings(ModeSettings, KafkaSettings, SecretSettings, TracingSettings):
     """What `hookline ingest` needs."""
 
     ingest_host: Annotated[str, Field(description="address of the webhook port")] = "127.0.0.1"
@@ -356,8 +363,26 @@ class IngestSettings(KafkaSettings, SecretSettings, ModeSettings, TracingSetting
     ] = False
 
 
-class ConsumerSettings(GroupSettings, BatchSettings, RecordSettings, TracingSettings):
-    """What `hookline consume` needs."""
+class ConsumerSettings(
+    GroupSettings, BatchSettings, RecordSettings, StripeSettings, TracingSettings
+):
+    """What `hookline consume` needs; with a key of Stripe's, HOOKLINE_LIVEMODE as well."""
+
+    reconcile_minutes: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=14 * 24 * 60,
+            description="with a Stripe key: how often to look for events that never came; 0: never",
+        ),
+    ] = 15
+    verify_at: Annotated[
+        time | None,
+        Field(
+            description="with a Stripe key: when to hold all subscriptions against Stripe each "
+            "night, `HH:MM` in UTC; without, never"
+        ),
+    ] = None
 
     kafka_group_protocol: Annotated[
         Literal["consumer", "classic"],

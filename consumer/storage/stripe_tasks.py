@@ -21,7 +21,7 @@ class Task(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far a task is; an empty cursor: no run is unfinished."""
+    """How far a task is; of a backfill an empty cursor says that no run is unfinished."""
 
     cursor: Cursor
     started_at: datetime
@@ -40,8 +40,8 @@ ON CONFLICT (task) DO UPDATE SET cursor = excluded.cursor, updated_at = now(),
 """)
 _END = text("""
 INSERT INTO stripe_tasks AS stored (task, cursor, started_at, updated_at, completed_at)
-VALUES (:task, '{}', now(), now(), CASE WHEN :whole THEN now() END)
-ON CONFLICT (task) DO UPDATE SET cursor = '{}', updated_at = now(),
+VALUES (:task, CAST(:cursor AS jsonb), now(), now(), CASE WHEN :whole THEN now() END)
+ON CONFLICT (task) DO UPDATE SET cursor = excluded.cursor, updated_at = now(),
   completed_at = coalesce(excluded.completed_at, stored.completed_at)
 """)
 
@@ -58,10 +58,14 @@ def save(engine: Engine, task: Task, cursor: Cursor) -> None:
         connection.execute(_SAVE, {"task": task, "cursor": json.dumps(cursor)})
 
 
-def end(engine: Engine, task: Task, *, whole: bool) -> None:
-    """Note that the run has come to its end; `whole`: it saw all there is."""
+def end(engine: Engine, task: Task, *, whole: bool, cursor: Cursor | None = None) -> None:
+    """Note that the run has come to its end; `whole`: it saw all there is.
+
+    A cursor that is given stays: where the next run begins.
+    """
+    asked = {"task": task, "whole": whole, "cursor": json.dumps(cursor or {})}
     with engine.begin() as connection:
-        connection.execute(_END, {"task": task, "whole": whole})
+        connection.execute(_END, asked)
 
 
 def was_backfilled(standing: Standing | None) -> bool:

@@ -168,6 +168,10 @@ class StripeApi:
                 return
             after = id_of(page.bodies[-1])
 
+    def now(self) -> int:
+        """Return the second that Stripe's clock shows."""
+        return self.list(Listing.EVENTS, {"limit": 1}).at + SETTLED_SECONDS
+
     def find_subscription(self, subscription_id: str, params: Params) -> tuple[Json, int] | None:
         """Return a subscription and a second whose truth it holds; None where there is none."""
         path = f"{Listing.SUBSCRIPTIONS}/{subscription_id}"

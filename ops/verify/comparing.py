@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any
 
 from consumer.billing.facts import ENDED, NO_FACTS, Snapshot
@@ -11,29 +10,11 @@ from consumer.billing.merge import merge
 from consumer.billing.projection import Projection, project
 from consumer.fetched import Fetched
 from consumer.recompute import FIELDS, Findings, Recomputed, StoredState
+from schemas.labels import DriftKind as Kind
 from schemas.plans import Plans
 
 COMPARED = tuple(name for name in FIELDS if name != "ambiguous")
 """A tie that was decided rightly is nothing to report."""
-
-
-class Kind(StrEnum):
-    """Why a stored subscription is not as Stripe has it."""
-
-    EVENT_MISSING = "event_missing"
-    """Stripe knows of a change that no recorded event tells of."""
-    EVENT_NOT_APPLIED = "event_not_applied"
-    """The event came, and is set aside or has no effect."""
-    TIE_DECIDED_WRONGLY = "tie_decided_wrongly"
-    """Two states bear the same second, and the other one is the last."""
-    PLAN_UNMAPPED = "plan_unmapped"
-    """It gives access, and no price of it stands in the plans file."""
-    ROW_CHANGED = "row_changed"
-    """The row is not what its own events say."""
-    NOT_AT_STRIPE = "not_at_stripe"
-    """Stripe has no such subscription."""
-    UNREADABLE = "unreadable"
-    """What Stripe answers of it cannot be read or stored."""
 
 
 MENDABLE = frozenset(

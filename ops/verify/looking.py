@@ -24,7 +24,8 @@ from consumer.storage.history import (
 from consumer.storage.stored_letters import StoredLetter, load_letters
 from ops.backfill.sources import LISTS, Phase, Reader
 from ops.stripe_api.client import StripeApi
-from ops.verify.comparing import Comparison, Difference, Kind, compare, explain
+from ops.verify.comparing import Comparison, Difference, compare, explain
+from schemas.labels import DriftKind as Kind
 from schemas.plans import Plans
 from schemas.stripe_event import BadEvent, Json, decode_event
 

@@ -6,7 +6,7 @@ answer 429 or 500 at times; every request is noted. Its clock is set by the test
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -24,7 +24,8 @@ Json = dict[str, Any]
 KEY = "rk_test_hookline"
 PAGE = 10
 LAG_SECONDS = 5
-LISTED_SECONDS = 30 * 24 * 3600
+DAY = 24 * 3600
+LISTED_SECONDS = 30 * DAY
 INVOICES_KEPT = 6
 ENDED = {"canceled", "incomplete_expired"}
 
@@ -43,6 +44,10 @@ class Listed:
     def document(self) -> Json:
         """The event."""
         return dict(json.loads(zstandard.ZstdDecompressor().decompress(self.packed)))
+
+
+Selected = tuple[Mapping[str, Any], list[str], dict[str, int]]
+"""What a list holds, its ids in order, and the place of each."""
 
 
 @dataclass
@@ -65,6 +70,7 @@ class StripeTwin:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _random: Random = field(default_factory=lambda: Random("stripe"))  # noqa: S311 - the same faults
     _faulted: bool = False
+    _selected: dict[tuple[object, ...], Selected] = field(default_factory=dict)
 
     def tell(self, event: Event) -> None:
         """Let happen what an event tells of, to its object and to the list of events."""
@@ -136,9 +142,11 @@ class StripeTwin:
             "/v1/checkout/sessions": "checkout.session",
         }
         if path == "/v1/events":
-            return self._list(self._select_events(params), params, lambda e: e.document)
+            return self._list(lambda: self._select_events(params), path, params, _document_of)
         if path in kinds:
-            return self._list(self._select(kinds[path], params), params, self._decode(params))
+            kind = kinds[path]
+            select = lambda: self._select(kind, params)  # noqa: E731 - as above
+            return self._list(select, path, params, self._decode(params))
         if path.startswith("/v1/subscriptions/"):
             found = self.objects.get("subscription", {}).get(path.rpartition("/")[2])
             if found is not None:
@@ -172,14 +180,18 @@ class StripeTwin:
         return {event.id: event for event in chosen}
 
     def _list(
-        self, chosen: Mapping[str, Any], params: Mapping[str, str], show: Callable[[Any], Json]
+        self,
+        select: Callable[[], Mapping[str, Any]],
+        path: str,
+        params: Mapping[str, str],
+        show: Callable[[Any], Json],
     ) -> tuple[int, Json]:
-        names = list(chosen)
+        chosen, names, places = self._remember(select, path, params)
         begin = 0
         if after := params.get("starting_after"):
             if after not in chosen:
                 return 404, {"error": {"type": "invalid_request_error", "code": "resource_missing"}}
-            begin = names.index(after) + 1
+            begin = places[after] + 1
         size = min(int(params.get("limit", 10)), self.page)
         some = names[begin : begin + size]
         return 200, {
@@ -188,6 +200,19 @@ class StripeTwin:
             "has_more": begin + size < len(names),
             "url": "/v1/list",
         }
+
+    def _remember(
+        self, select: Callable[[], Mapping[str, Any]], path: str, params: Mapping[str, str]
+    ) -> Selected:
+        """Select once for all pages of a list, until something happens."""
+        asked = {name: value for name, value in params.items() if name != "starting_after"}
+        key = (path, str(sorted(asked.items())), len(self.events), self.now)
+        if key not in self._selected:
+            chosen = select()
+            names = list(chosen)
+            places = {name: place for place, name in enumerate(names)}
+            self._selected = {key: (chosen, names, places)}
+        return self._selected[key]
 
     def _decode(self, params: Mapping[str, str]) -> Callable[[bytes], Json]:
         def show(body: bytes) -> Json:
@@ -204,6 +229,28 @@ class StripeTwin:
         # An invoice of which no event has told yet is a draft.
         draft = {"id": name, "object": "invoice", "status": "draft", "attempted": False}
         return obj | {"latest_invoice": json.loads(found) if found else draft}
+
+
+def _document_of(event: Listed) -> Json:
+    return event.document
+
+
+def lose(
+    events: Sequence[Event], twin: StripeTwin, lost: float, seed: str
+) -> tuple[list[Event], list[Event]]:
+    """Return what is delivered, late, in no order and some of it twice, and what never is.
+
+    Only what Stripe still lists is lost; of half of it Stripe knows that it was not delivered.
+    """
+    random = Random(f"{seed}:delivery")  # noqa: S311 - the same losses for the same seed
+    listed = [e for e in events if twin.now - LISTED_SECONDS + DAY < e.created < twin.now - DAY]
+    gone = random.sample(listed, int(len(listed) * lost))
+    ids = {event.id for event in gone}
+    twin.undelivered = {event.id for event in gone[::2]}
+    delivered = [event for event in events if event.id not in ids]
+    delivered += random.sample(delivered, len(delivered) // 10)
+    random.shuffle(delivered)
+    return delivered, gone
 
 
 def split(history: History, until: int) -> tuple[list[Event], list[Event]]:

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from ops.simulator.history import World
+from schemas.envelope import header
 from support.bench import Bench
 from support.company import (
+    END,
     JOIN,
     Run,
     command,
@@ -20,9 +23,13 @@ from support.company import (
     recent_events,
     stored,
 )
+from support.feed import Feed
+from support.invariants import catch_up, hold_invariants, subject_of
+from support.pipeline import Pipeline
+from support.pipeline import hookline as hookline_of
 from support.proving import SEED, Proof, examples
 from support.stripe import DAY
-from support.stripe_twin import StripeTwin
+from support.stripe_twin import KEY, StripeTwin, lose, serving
 
 CUSTOMERS = examples(5_000, 72)
 CUTS = 3
@@ -88,6 +95,54 @@ def test_a_backfill_that_is_killed_goes_on_where_it_was(
         twin.tell(event)
     assert mismatches(bench, known, twin, plans_file) == []
     proof.count(kills=CUTS)
+
+
+def test_lost_deliveries_are_found_and_sent_and_nothing_else(
+    pipeline: Pipeline, proof: Proof
+) -> None:
+    """Two in a hundred events never come: reconciled, all is true, and exactly those were sent."""
+    known = list(World(SEED, END).histories(CUSTOMERS))
+    twin = StripeTwin(now=END + DAY, page=examples(100, 10))
+    events = [event for history in known for event in history.events]
+    for event in events:
+        twin.tell(event)
+    delivered, lost = lose(events, twin, 0.02, SEED)
+    assert lost
+    Feed(pipeline).publish(delivered)
+    with serving(twin) as base:
+        pipeline.variables = {
+            **pipeline.variables,
+            "HOOKLINE_STRIPE_API_KEY": KEY,
+            "HOOKLINE_STRIPE_API_BASE": base,
+        }
+        pipeline.start("consumer-1", "consumer-2")
+        catch_up(pipeline, 600)
+        dry = hookline_of(pipeline, "reconcile")
+        assert f"{len(lost):,} NOT RECORDED" in dry.stdout.decode(), dry.stderr.decode()
+        assert _reconciled(pipeline) == []
+        wet = hookline_of(pipeline, "reconcile", "--yes")
+        assert f"sent: {len(lost):,};" in wet.stdout.decode(), wet.stderr.decode()
+        hold_invariants(pipeline, known)
+        assert sorted(_reconciled(pipeline)) == sorted(event.id for event in lost)
+        again = hookline_of(pipeline, "reconcile", "--since", "2026-01-01")
+        assert "all recorded" in again.stdout.decode()
+    proof.count(events=len(events), lost=len(lost))
+
+
+def _reconciled(pipeline: Pipeline) -> list[str]:
+    """Return the ids of the records that say that a reconciliation wrote them."""
+    with subject_of(pipeline) as subject:
+        assert subject.log is not None
+        records = [
+            record
+            for partition, (low, end) in subject.log.bounds().items()
+            for record in subject.log.read(partition, low, end)
+        ]
+    return [
+        (header(record.headers, "ce_id") or b"").decode()
+        for record in records
+        if header(record.headers, "hookline_source") == b"reconcile"
+    ]
 
 
 def _kill_at(twin: StripeTwin, number: int) -> None:

@@ -37,7 +37,7 @@ from schemas.signature import RefusalReason
 from support.programs import find_program
 
 METRICS = catalogue()
-NAME = r"hookline_(ingest|consumer|gatekeeper|redis|reconcile|build)_[a-z_]+"
+NAME = r"hookline_(ingest|consumer|gatekeeper|redis|reconcile|verify|stripe|build)_[a-z_]+"
 BASE_UNITS = ("_seconds", "_bytes", "_records", "_info")
 THINGS = ("connections", "requests", "secrets", "partitions", "letters", "open", "waiting")
 """What gauges count besides: one of them is a unit."""

@@ -1,0 +1,1 @@
+"""Events that Stripe lists and hookline never recorded, found and sent through Kafka."""
