@@ -78,7 +78,7 @@ class Site:
         self.fleet.all_ready()
         fair = PARTITIONS // len(CONSUMERS)
         eventually(
-            lambda: all(owned(self.fleet, name) == fair for name in CONSUMERS), 60, "balance"
+            lambda: all(owned(self.fleet, name) == fair for name in CONSUMERS), 120, "balance"
         )
         self.started = pids(self.fleet)
 
@@ -332,7 +332,8 @@ FLOODS = {
 """By the reason of the refusal: how many connections send, and how many bytes are added."""
 
 
-@pytest.mark.parametrize("reason", examples(list(FLOODS), ["too_many_waiting"]))
+@pytest.mark.long_run
+@pytest.mark.parametrize("reason", list(FLOODS))
 def test_more_than_may_wait(site: Site, proof: Proof, reason: str) -> None:
     """While the brokers say nothing, what is past the limits is refused, and nothing breaks."""
     sockets, padding = FLOODS[reason]

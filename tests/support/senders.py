@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Self
 
@@ -140,14 +141,22 @@ async def flood(port: int, content: bytes, sockets: int, is_enough: Callable[[],
     ending = asyncio.Event()
 
     async def send() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while not ending.is_set():
-            writer.write(signed(content))
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = re.search(rb"content-length: (\d+)", head)
-            await reader.readexactly(int(length[1]) if length else 0)
-            answers[int(head.split()[1]), b"retry-after: " in head] += 1
-        writer.close()
+            # Where the machine is slow, ingest may take a connection for one that says nothing.
+            with suppress(asyncio.IncompleteReadError, ConnectionError):
+                await converse()
+
+    async def converse() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            while not ending.is_set():
+                writer.write(signed(content))
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"content-length: (\d+)", head)
+                await reader.readexactly(int(length[1]) if length else 0)
+                answers[int(head.split()[1]), b"retry-after: " in head] += 1
+        finally:
+            writer.close()
 
     async def watch() -> None:
         await asyncio.to_thread(eventually, is_enough, GIVE_UP_SECONDS)
