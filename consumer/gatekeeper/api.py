@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 import structlog
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -36,8 +37,7 @@ def build_app(reader: Reader, tokens: Sequence[str], metrics: GatekeeperMetrics)
     async def show_document(_request: Request) -> Response:
         return Response(document, media_type="application/json")
 
-    # A reference is the application's own text; it may hold an encoded slash.
-    any_text = REFERENCE_PATH.replace("{reference}", "{reference:path}")
+    register_url_convertor("text", AnyText())
     return Starlette(
         routes=[
             Route(
@@ -46,7 +46,7 @@ def build_app(reader: Reader, tokens: Sequence[str], metrics: GatekeeperMetrics)
                 methods=["GET"],
             ),
             Route(
-                any_text,
+                REFERENCE_PATH.replace("{reference}", "{reference:text}"),
                 Question("reference", reader.by_reference, door, metrics),
                 methods=["GET"],
             ),
@@ -54,6 +54,20 @@ def build_app(reader: Reader, tokens: Sequence[str], metrics: GatekeeperMetrics)
         ],
         exception_handlers={HTTPException: _http_error},
     )
+
+
+class AnyText(Convertor[str]):
+    """Matches the application's own text, an encoded slash or line feed included."""
+
+    regex = r"(?s:.*)"
+
+    def convert(self, value: str) -> str:
+        """Return it as it is."""
+        return value
+
+    def to_string(self, value: str) -> str:
+        """Return it as it is."""
+        return value
 
 
 class Door:

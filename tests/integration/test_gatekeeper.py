@@ -204,6 +204,7 @@ def test_the_best_customer_of_a_reference_answers(keeper: Keeper) -> None:
         (path_of("cus_" + "a" * 300), 400, "invalid_customer"),
         (path_of("cus_%D9%A1"), 400, "invalid_customer"),
         ("/v1/references/%00/entitlement", 400, "invalid_reference"),
+        ("/v1/references/a%0Ab/entitlement", 400, "invalid_reference"),
         ("/v1/references/" + "a" * 501 + "/entitlement", 400, "invalid_reference"),
         ("/v1/customers/cus_1", 404, "not_found"),
         ("/", 404, "not_found"),
