@@ -86,6 +86,8 @@ async def _warm(
             await gatekeeper.line.greet()
         except WrongRedisError as error:
             return Tally(problem=str(error))
+        if not gatekeeper.line.is_connected:
+            return Tally(problem=gatekeeper.line.problem() or "it does not answer")
 
         async def work() -> None:
             for customer in customers:

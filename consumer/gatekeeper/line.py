@@ -87,6 +87,11 @@ class Line:
         except (redis.RedisError, OSError) as error:
             log.warning("redis_away", why=type(error).__name__)
 
+    @property
+    def is_connected(self) -> bool:
+        """Tell whether there is a link now."""
+        return self._link is not None
+
     def problem(self) -> str | None:
         """Say for readiness why nothing is cached; answers come without."""
         if self._why is not None:
