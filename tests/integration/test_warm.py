@@ -36,7 +36,7 @@ def test_everybody_is_read_and_stored_once(
 
 
 def test_what_cannot_be_warmed_is_said(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a PostgreSQL that answers, exit code 1 and how many; nobody named, or badly: usage."""
+    """Without PostgreSQL: exit code 1 and how many; nobody named, or badly: usage."""
     away = SecretStr("postgresql://u:p@127.0.0.1:1/db")
     settings = store.settings.model_copy(update={"database_url": away})
     assert warm.run(settings, customers=("cus_1",), everybody=False) == 1
