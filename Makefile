@@ -69,7 +69,7 @@ audit: .venv/audit/.installed ## Hold every pinned version against the advisorie
 
 tools: .venv/.tools ## Fetch other people's programs that some tests run: Prometheus, PgBouncer, stripe-mock, kubeconform
 
-.venv/.tools: tests/tools/debian.txt tests/tools/go.txt tests/tools/fetch.sh $(STAMP)
+.venv/.tools: tests/tools/debian.txt tests/tools/go.txt tests/tools/go-files.txt tests/tools/fetch.sh $(STAMP)
 	@tests/tools/fetch.sh .venv/tools
 	@touch $@
 

@@ -28,6 +28,14 @@ def find_program(name: str) -> Path:
     return Path(found)
 
 
+def find_file(name: str) -> Path:
+    """Return a file of somebody else's that `make tools` fetched; without, as find_program."""
+    path = TOOLS / "files" / name
+    if not path.is_file():
+        do_without(name, "fetch it with: make tools")
+    return path
+
+
 def environment() -> dict[str, str]:
     """Return the environment in which a fetched program finds its fetched libraries."""
     return os.environ | {"LD_LIBRARY_PATH": str(LIBRARIES)}

@@ -51,6 +51,7 @@ UP = next(block for block in blocks() if block.text.startswith("make up"))
 RUN = [block for block in blocks() if block.note is None and block != UP]
 ELSEWHERE = {
     "needs: docker": "tests/unit/test_compose.py holds its parts against the compose file",
+    "needs: kubernetes": "tests/unit/test_kubernetes.py validates what is applied",
     "needs: stripe": "Stripe's own command line and an account",
     "run by: .ci/run": "this very suite",
 }
