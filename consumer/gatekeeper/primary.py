@@ -13,11 +13,12 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any, Protocol
 
-from sqlalchemy import Row, text
+from sqlalchemy import Row, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from consumer.billing.entitlement import entitle
+from consumer.storage.engine import suit_pool
 from schemas.access import why_postgres_refuses
 from schemas.entitlement import Entitlement
 from schemas.plans import Plans
@@ -85,7 +86,7 @@ class Primary(Protocol):
 
 def make_engine(settings: ReaderSettings) -> AsyncEngine:
     """Return a pool of read-only connections to the primary; a replica could be behind itself."""
-    return create_async_engine(
+    engine = create_async_engine(
         settings.sqlalchemy_url(),
         pool_size=CONCURRENT_READS,
         max_overflow=0,
@@ -98,6 +99,8 @@ def make_engine(settings: ReaderSettings) -> AsyncEngine:
             " -c default_transaction_read_only=on",
         },
     )
+    event.listen(engine.sync_engine, "connect", suit_pool)
+    return engine
 
 
 class PostgresPrimary:

@@ -39,7 +39,23 @@ def make_engine(settings: DatabaseSettings, process: str) -> Engine:
     )
     event.listen(engine, "connect", lambda connection, _: bind_arrays_in_binary(connection))
     event.listen(engine, "connect", _require_limits)
+    event.listen(engine, "connect", suit_pool)
     return engine
+
+
+def suit_pool(connection: Any, _record: Any) -> None:
+    """Prepare no statement on a connection through a pool: the next one may have another session.
+
+    Who passes sessions on, as PgBouncer does, gives out process ids of its own.
+    """
+    cursor = connection.cursor()
+    cursor.execute("SELECT pg_backend_pid()")
+    (pid,) = cursor.fetchone()
+    cursor.close()
+    connection.rollback()
+    driver = getattr(connection, "driver_connection", connection)
+    if driver.info.backend_pid != pid:
+        driver.prepare_threshold = None
 
 
 def _require_limits(connection: Any, _record: Any) -> None:
@@ -50,7 +66,8 @@ def _require_limits(connection: Any, _record: Any) -> None:
         connection.close()
         raise Halt(
             "HOOKLINE_DATABASE_URL leads through a pool that drops session settings, such as "
-            "PgBouncer in transaction mode: name PostgreSQL itself"
+            "PgBouncer in transaction mode: name PostgreSQL itself, or set lock_timeout = '3s' and "
+            "the other limits for the database (README, Scale out)"
         )
 
 
