@@ -114,7 +114,7 @@ class Batch:
         with self._ledger.transaction() as transaction:
             customers = transaction.lock_customers(locked)
             named = {one.subscription for one in fetched if one.subscription}
-            subscriptions = transaction.load_subscriptions(locked, named)
+            subscriptions = transaction.load_subscriptions(named)
             fold = Fold(self._plans, self._grace, customers, subscriptions)
             for one in fetched:
                 fold.learn(one, is_backfill=is_backfill)
@@ -172,7 +172,7 @@ class Batch:
         self._reach("after_lock")
         recorded = transaction.find_recorded({e.event.id: e.created_at for e in fresh})
         named = {e.reading.subscription for e in fresh if e.reading.subscription}
-        subscriptions = transaction.load_subscriptions(customers, named)
+        subscriptions = transaction.load_subscriptions(named)
         fold = Fold(self._plans, self._grace, customers, subscriptions)
         for incoming in fresh:
             known = recorded.get(incoming.event.id)

@@ -5,10 +5,11 @@ that raises is set aside alone: state is replaced, never changed in place, so no
 sticks.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+
+import msgspec
 
 from consumer.billing.facts import NO_FACTS, FactSet, decode_facts, encode_facts
 from consumer.billing.merge import merge
@@ -127,7 +128,7 @@ class Fold:
         for subscription_id in sorted(self._changed_subscriptions):
             changes.subscriptions.append(subscription_row(self._subscriptions[subscription_id]))
         for customer_id in sorted(self._changed_customers):
-            changes.customers.append(asdict(self._customers[customer_id]))
+            changes.customers.append(customer_row(self._customers[customer_id]))
         changes.changed_customers = sorted(self._changed_customers)
         return changes
 
@@ -163,7 +164,13 @@ class Fold:
             return before
         projection = project(facts, self._plans, self._grace)
         changed = before.projection is None or before.projection.row != projection.row
-        return replace(before, facts=facts, projection=projection, version=before.version + changed)
+        return Subscription(
+            before.subscription_id,
+            before.customer_id,
+            facts,
+            projection,
+            before.version + changed,
+        )
 
     def _subscription(self, subscription_id: str, customer_id: str) -> Subscription:
         """Return a subscription as folded so far, else as stored, else a new one."""
@@ -195,7 +202,7 @@ class Fold:
 
     def _take_subscription(self, after: Subscription) -> None:
         before = self._subscriptions.get(after.subscription_id)
-        if before == after:
+        if before is after:
             return
         self._subscriptions[after.subscription_id] = after
         self._changed_subscriptions.add(after.subscription_id)
@@ -288,6 +295,17 @@ def _event_row(
     }
 
 
+def customer_row(customer: StoredCustomer) -> Row:
+    """Return the row that stands for a customer."""
+    return {
+        "customer_id": customer.customer_id,
+        "reference": customer.reference,
+        "reference_created_at": customer.reference_created_at,
+        "reference_event_id": customer.reference_event_id,
+        "version": customer.version,
+    }
+
+
 def subscription_row(subscription: Subscription) -> Row:
     """Return the row that stands for a subscription; it has a projection."""
     assert subscription.projection is not None  # noqa: S101 - for the type checker
@@ -333,7 +351,7 @@ def audit_row(
         "customer_id": customer,
         "subscription_id": None if entry.action == "reference_linked" else subscription,
         "action": entry.action,
-        "before": json.dumps(entry.before),
-        "after": json.dumps(entry.after),
+        "before": msgspec.json.encode(entry.before).decode(),
+        "after": msgspec.json.encode(entry.after).decode(),
         "event_created_at": created,
     }

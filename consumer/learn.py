@@ -83,7 +83,7 @@ def preview(
     known = load_customers(connection, ids)
     customers = {id_: known.get(id_, StoredCustomer(id_)) for id_ in ids}
     named = {one.subscription for one in fetched if one.subscription}
-    fold = Fold(plans, grace, customers, load_subscriptions(connection, ids, named))
+    fold = Fold(plans, grace, customers, load_subscriptions(connection, named))
     for one in fetched:
         fold.learn(one, is_backfill=True)
     return fold.changes()

@@ -143,8 +143,8 @@ def _find_winner(snapshots: Iterable[Snapshot]) -> tuple[Snapshot | None, bool]:
     saw but no link enters (created, a lost event) was entered once.
     """
     snapshots = list(snapshots)
-    if not snapshots:
-        return None, False
+    if len(snapshots) <= 1:
+        return next(iter(snapshots), None), False
     links = [fact for fact in snapshots if fact.is_link]
     entered = Counter(fact.after for fact in links)
     left = Counter(fact.before for fact in links)

@@ -70,10 +70,8 @@ class Transaction(PositionRows, Protocol):
     def find_recorded(self, created: Mapping[str, datetime]) -> dict[str, RecordedEvent]:
         """Return what stands recorded of these event ids, each with its `created`."""
 
-    def load_subscriptions(
-        self, customers: Collection[str], subscriptions: Collection[str]
-    ) -> dict[str, StoredSubscription]:
-        """Return the subscriptions of these customers, and those of these ids."""
+    def load_subscriptions(self, ids: Collection[str]) -> dict[str, StoredSubscription]:
+        """Return the subscriptions of these ids that are stored."""
 
     def write_events(self, rows: Sequence[Row]) -> None:
         """Record events with their outcome; one that had failed gets the new outcome."""

@@ -127,11 +127,9 @@ class PostgresTransaction:
         """Return what stands recorded of these event ids, each with its `created`."""
         return statements.find_recorded(self._connection, created)
 
-    def load_subscriptions(
-        self, customers: Collection[str], subscriptions: Collection[str]
-    ) -> dict[str, StoredSubscription]:
-        """Return the subscriptions of these customers, and those of these ids."""
-        return statements.load_subscriptions(self._connection, customers, subscriptions)
+    def load_subscriptions(self, ids: Collection[str]) -> dict[str, StoredSubscription]:
+        """Return the subscriptions of these ids that are stored."""
+        return statements.load_subscriptions(self._connection, ids)
 
     def write_events(self, rows: Sequence[Row]) -> None:
         """Record events with their outcome; one that had failed gets the new outcome."""

@@ -31,9 +31,7 @@ WHERE stored.created_at BETWEEN :least AND :greatest
 """)
 _SUBSCRIPTIONS = text("""
 SELECT subscription_id, customer_id, CAST(facts AS text) AS facts, version
-FROM subscriptions
-WHERE customer_id = ANY(CAST(:customers AS text[]))
-   OR subscription_id = ANY(CAST(:subscriptions AS text[]))
+FROM subscriptions WHERE subscription_id = ANY(CAST(:ids AS text[]))
 """)
 _EVENTS = Rows(
     event_id="text",
@@ -112,8 +110,8 @@ def lock_customers(connection: Connection, ids: Collection[str]) -> dict[str, St
     if not ids:
         return {}
     connection.execute(_ADD_CUSTOMERS, {"ids": sorted(ids)})
-    rows = connection.execute(_LOCK_CUSTOMERS, {"ids": sorted(ids)}).mappings()
-    return {row["customer_id"]: StoredCustomer(**row) for row in rows}
+    rows = connection.execute(_LOCK_CUSTOMERS, {"ids": sorted(ids)})
+    return {row.customer_id: StoredCustomer(*row) for row in rows}
 
 
 def find_recorded(
@@ -135,16 +133,13 @@ def find_recorded(
 
 
 def load_subscriptions(
-    connection: Connection, customers: Collection[str], subscriptions: Collection[str]
+    connection: Connection, ids: Collection[str]
 ) -> dict[str, StoredSubscription]:
-    """Return the subscriptions of these customers, and those of these ids."""
-    if not customers and not subscriptions:
+    """Return the subscriptions of these ids that are stored."""
+    if not ids:
         return {}
-    rows = connection.execute(
-        _SUBSCRIPTIONS,
-        {"customers": sorted(customers), "subscriptions": sorted(subscriptions)},
-    ).mappings()
-    return {row["subscription_id"]: StoredSubscription(**row) for row in rows}
+    rows = connection.execute(_SUBSCRIPTIONS, {"ids": sorted(ids)})
+    return {row.subscription_id: StoredSubscription(*row) for row in rows}
 
 
 def write_events(connection: Connection, rows: Sequence[Row]) -> None:

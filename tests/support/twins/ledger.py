@@ -171,17 +171,15 @@ class MemoryTransaction:
             if row is not None
         }
 
-    def load_subscriptions(
-        self, customers: Collection[str], subscriptions: Collection[str]
-    ) -> dict[str, StoredSubscription]:
-        """Return the subscriptions of these customers, and those of these ids."""
-        if not customers and not subscriptions:
+    def load_subscriptions(self, ids: Collection[str]) -> dict[str, StoredSubscription]:
+        """Return the subscriptions of these ids that are stored."""
+        if not ids:
             return {}
         session = self._begin("load_subscriptions")
         return {
             id_: StoredSubscription(id_, row["customer_id"], row["facts"], row["version"])
             for id_, row in session.scan("subscriptions")
-            if id_ in subscriptions or row["customer_id"] in customers
+            if id_ in ids
         }
 
     def write_events(self, rows: Sequence[Row]) -> None:
