@@ -8,13 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-import zstandard
-
 from consumer.billing.facts import has_plain_texts, texts_of
 from consumer.billing.handlers import Reading, read_event
 from consumer.records import Record
 from consumer.storage.dead_letters import DeadLetter, Reason
 from schemas.envelope import header, received_at
+from schemas.payload import make_pack
 from schemas.signature import Refused, verify_recorded
 from schemas.stripe_event import (
     MAX_TEXT,
@@ -24,8 +23,6 @@ from schemas.stripe_event import (
     customer_of,
     decode_event,
 )
-
-ZSTD_LEVEL = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,7 @@ class Decoder:
 
     def __init__(self, secrets: Sequence[str] | None) -> None:
         self._secrets = secrets
-        self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+        self._pack = make_pack()
 
     def decode(self, records: Iterable[Record]) -> Decoded:
         """Read each record, and keep the first of those with the same event id; never raises."""
@@ -96,7 +93,7 @@ class Decoder:
             customer_of(event),
             datetime.fromtimestamp(event.created, UTC),
             received_at(record.headers) or record.timestamp,
-            self._compressor.compress(record.body),
+            self._pack(record.body),
             reading,
             failure,
         )

@@ -7,14 +7,13 @@ The one place where recorded events are read: what `hookline recompute` compares
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-import zstandard
-
 from consumer.billing.facts import NO_FACTS, FactSet
 from consumer.billing.handlers import Reading, read_event
 from consumer.billing.merge import merge
 from consumer.decode import describe
 from consumer.storage.history import StoredEvent
 from consumer.storage.ledger import StoredCustomer
+from schemas.payload import unpack
 from schemas.stripe_event import decode_event
 
 _LATEST = datetime.max.replace(tzinfo=UTC)
@@ -35,8 +34,7 @@ def recall(event: StoredEvent) -> Recalled:
     if event.outcome == "failed":
         return Recalled(event, Reading(why_none=None))
     try:
-        body = zstandard.ZstdDecompressor().decompress(event.payload)
-        return Recalled(event, read_event(decode_event(body)))
+        return Recalled(event, read_event(decode_event(unpack(event.payload))))
     except Exception as error:  # noqa: BLE001 - one event must not hide the others
         return Recalled(event, Reading(why_none=None), describe(error))
 
