@@ -6,8 +6,8 @@ delays are read from, so that no process of hookline's is asked while it works.
 """
 
 import itertools
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -102,6 +102,8 @@ class Bed:
         self._servers = Stack(self.folder, ports=Ports.free())
         self._topics: dict[str, Topic] = {}
         self._numbers = itertools.count(1)
+        self._kept: dict[str, str] = {}
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         self._servers.start()
@@ -113,7 +115,10 @@ class Bed:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._servers.stop()
+        try:
+            self._stack.close()
+        finally:
+            self._servers.stop()
 
     @property
     def bootstrap(self) -> str:
@@ -181,6 +186,12 @@ class Bed:
             yield self._url(name)
         finally:
             self._admin("DROP DATABASE {} WITH (FORCE)", name)
+
+    def keep(self, name: str, make: Callable[[], AbstractContextManager[str]]) -> str:
+        """Return what was made under this name, once and for as long as the servers run."""
+        if name not in self._kept:
+            self._kept[name] = self._stack.enter_context(make())
+        return self._kept[name]
 
     def settings(self) -> dict[str, str]:
         """Return PostgreSQL's settings that decide what a commit costs."""

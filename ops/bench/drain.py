@@ -8,7 +8,7 @@ from ops.bench.commits import read_drain
 from ops.bench.machine import memory_of
 from ops.bench.model import Sample
 from ops.bench.traffic import Traffic
-from ops.bench.verdict import HOOKLINE, judge
+from ops.bench.verdict import HOOKLINE, Extent, judge
 from ops.embedded.errors import EmbeddedError
 from ops.embedded.processes import Process
 
@@ -25,7 +25,7 @@ def drain(
     consumers: int = 1,
     template: str = TEMPLATE,
     invariants: Collection[str] = HOOKLINE,
-    sampled: bool = False,
+    extent: Extent = Extent.ALL,
     memory: bool = False,
     **own: str,
 ) -> Sample:
@@ -41,7 +41,7 @@ def drain(
         most = wait_until_applied(deployment, [member.process for member in members])
         found = read_drain(deployment)
         figures = {"rate": found.rate} | ({"memory": most} if memory else {})
-        checked, problems = judge(deployment, invariants, sampled=sampled)
+        checked, problems = judge(deployment, invariants, extent)
         raw = {"deliveries": traffic.deliveries, "curve": found.curve}
         return Sample(figures, checked, problems, raw)
 

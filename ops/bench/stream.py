@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 import psycopg
 
-from ops.bench.bed import Bed, Deployment
+from ops.bench.bed import TEMPLATE, Bed, Deployment
 from ops.bench.commits import percentiles, read_delays, read_drain
-from ops.bench.drain import APPLIED, recorded, wait_until_applied
+from ops.bench.drain import APPLIED, applied, recorded, wait_until_applied
 from ops.bench.model import Sample
 from ops.bench.peer import make_tutorial
 from ops.bench.traffic import Traffic
-from ops.bench.verdict import HOOKLINE, PEER, judge
+from ops.bench.verdict import HOOKLINE, PEER, Extent, judge
 from ops.bench.writer import write_ahead, write_at
 from ops.embedded.processes import Process
 
@@ -32,11 +32,11 @@ def keep_up(bed: Bed, traffic: Traffic) -> Sample:
         with bed.writing(topic) as writer, psycopg.connect(deployment.database_url) as connection:
             connection.autocommit = True
 
-            def applied() -> int:
+            def positions() -> int:
                 row = connection.execute(APPLIED.encode()).fetchone()
                 return int(row[0]) if row else 0
 
-            write_ahead(writer, records, applied, AHEAD)
+            write_ahead(writer, records, positions, AHEAD)
         memory = wait_until_applied(deployment, [member.process])
         found = read_drain(deployment)
         checked, problems = judge(deployment)
@@ -45,7 +45,14 @@ def keep_up(bed: Bed, traffic: Traffic) -> Sample:
         )
 
 
-def pace(bed: Bed, traffic: Traffic, rate: float, *, peer: Sequence[str] | None = None) -> Sample:
+def pace(
+    bed: Bed,
+    traffic: Traffic,
+    rate: float,
+    *,
+    peer: Sequence[str] | None = None,
+    template: str = TEMPLATE,
+) -> Sample:
     """Write traffic at a fixed rate; p50 and p99 from receipt to commit, and the verdict; blocks.
 
     `peer` is the command of somebody else's consumer, else it is hookline's. The first records
@@ -53,19 +60,21 @@ def pace(bed: Bed, traffic: Traffic, rate: float, *, peer: Sequence[str] | None 
     """
     topic = bed.empty_topic(traffic)
     records = list(traffic.records())
-    with bed.deployment(topic) as deployment:
+    # Positions where there are some: to count the events of a large table takes its time.
+    count = applied if peer is None else recorded
+    with bed.deployment(topic, template=template) as deployment:
         process = _start(deployment, peer)
         with bed.writing(topic) as writer:
             for record in records[:FIRST]:
                 writer.write(record)
-        wait_until_applied(deployment, [process], recorded, FIRST)
+        wait_until_applied(deployment, [process], count, FIRST)
         with bed.writing(topic) as writer:
             reached = write_at(writer, records[FIRST:], rate)
-        wait_until_applied(deployment, [process], recorded, len(traffic.accepted))
+        wait_until_applied(deployment, [process], count, len(traffic.accepted))
         delays = read_delays(deployment)[FIRST:]
         if peer is not None:
             deployment.end_processes()
-        checked, problems = judge(deployment, HOOKLINE if peer is None else PEER)
+        checked, problems = judge(deployment, HOOKLINE if peer is None else PEER, Extent.OWN)
         if reached < rate * PACE_KEPT:
             problems.append(f"the writer reached {reached:,.0f} of {rate:,.0f} records a second")
         figures = percentiles(delays) | {"rate": reached}

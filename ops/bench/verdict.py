@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from enum import Enum
 from pathlib import Path
 
 from pydantic import SecretStr
@@ -23,19 +24,29 @@ WITHOUT_REST = tuple(id_ for id_ in HOOKLINE if id_ != "I6")
 PEER = ("I1", "I2", "I4")
 """What holds of anybody's rows: nothing lost, nothing twice, the outcome as it is known."""
 
+
+class Extent(Enum):
+    """Whose rows are folded again and compared; every event is looked for in any case."""
+
+    ALL = "everybody's"
+    OWN = "those of the run's own customers"
+    SAMPLE = "those of some of them"
+
+
 SAMPLED_CUSTOMERS = 400
 SAMPLED_RECORDS = 5_000
 
 
 def judge(
-    deployment: Deployment, invariants: Collection[str] = HOOKLINE, *, sampled: bool = False
+    deployment: Deployment,
+    invariants: Collection[str] = HOOKLINE,
+    extent: Extent = Extent.ALL,
 ) -> tuple[str, list[str]]:
     """Check a deployment at rest; returns what was checked in words, and the problems.
 
-    Sampled: every event is looked for, but only some customers are folded again and compared.
     An invariant that could not be checked is a problem too. Blocks.
     """
-    with _subject(deployment, sampled=sampled) as subject:
+    with _subject(deployment, extent) as subject:
         results = check(subject, invariants, most=5)
     problems = [str(finding) for result in results for finding in result.findings]
     problems += [f"{r.invariant.id}: {r.looked_at}" for r in results if not r.is_checked]
@@ -48,9 +59,11 @@ def judge(
 
 
 @contextmanager
-def _subject(deployment: Deployment, *, sampled: bool) -> Iterator[Subject]:
+def _subject(deployment: Deployment, extent: Extent) -> Iterator[Subject]:
     variables, traffic = deployment.variables, deployment.topic.traffic
+    sampled = extent is Extent.SAMPLE
     truths = traffic.truths[:SAMPLED_CUSTOMERS] if sampled else traffic.truths
+    customers = [truth.customer_id for truth in truths]
     settings = DatabaseSettings(database_url=SecretStr(deployment.database_url))
     engine = make_engine(settings, "bench")
     log = EventLog({"bootstrap.servers": deployment.bed.bootstrap}, deployment.topic.name)
@@ -66,7 +79,7 @@ def _subject(deployment: Deployment, *, sampled: bool) -> Iterator[Subject]:
                 redis=redis
                 if variables["HOOKLINE_REDIS_URL"] == deployment.bed.redis_url
                 else None,
-                customers=[truth.customer_id for truth in truths] if sampled else None,
+                customers=None if extent is Extent.ALL else customers,
                 accepted=traffic.accepted,
                 truths=truths,
                 letters_expected=traffic.has_poison,

@@ -3,12 +3,25 @@
 from collections.abc import Callable
 
 from ops.bench.model import Scale, Scenario
-from ops.bench.scenarios import a_ceiling, b_tutorial, f_harm, h_backlog, i_ingest, k_latency
+from ops.bench.scenarios import (
+    a_ceiling,
+    b_tutorial,
+    d_processes,
+    e_skew,
+    f_harm,
+    g_growth,
+    h_backlog,
+    i_ingest,
+    k_latency,
+)
 
 SCENARIOS: dict[str, Callable[[Scale], Scenario]] = {
     "a": a_ceiling.scenario,
     "b": b_tutorial.scenario,
+    "d": d_processes.scenario,
+    "e": e_skew.scenario,
     "f": f_harm.scenario,
+    "g": g_growth.scenario,
     "h": h_backlog.scenario,
     "i": i_ingest.scenario,
     "k": k_latency.scenario,

@@ -6,6 +6,7 @@ from ops.bench.drain import drain
 from ops.bench.model import Arm, Figure, Ratio, Scale, Scenario
 from ops.bench.stream import keep_up
 from ops.bench.traffic import uniform
+from ops.bench.verdict import Extent
 
 
 def scenario(scale: Scale) -> Scenario:
@@ -18,7 +19,7 @@ def scenario(scale: Scale) -> Scenario:
         f"a backlog of {backlog.deliveries:,} records",
         (
             Arm("steady", partial(keep_up, traffic=steady)),
-            Arm("backlog", partial(drain, traffic=backlog, sampled=True, memory=True)),
+            Arm("backlog", partial(drain, traffic=backlog, extent=Extent.SAMPLE, memory=True)),
             Arm("steady again", partial(keep_up, traffic=steady)),
         ),
         (
