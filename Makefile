@@ -5,9 +5,10 @@ STAMP := .venv/.installed
 LOCKS := requirements.lock ops/docker/requirements.lock ops/docker/build.lock \
   tests/fuzz/requirements.lock tests/clients/requirements.lock .ci/audit.lock
 LONG_RUN = HOOKLINE_LONG_RUN=$@ HOOKLINE_SEED="$(SEED)"
+PEERS := $(patsubst %,.venv/peers/%/.installed,arroyo faststream quixstreams)
 COMPILE := uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url
 
-.PHONY: help install up demo test check prove faults simulate-faults fuzz bench audit tools secrets lock clean
+.PHONY: help install up demo test check prove faults simulate-faults fuzz bench profile audit tools secrets lock clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,8 +52,18 @@ simulate-faults: $(STAMP) ## Run consumers on 10,000 seeds of faults, in memory 
 fuzz: $(STAMP) .venv/.fuzzer ## Forge a million requests, ask the SDK, atheris and the clock (minutes); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 3600 tests/fuzz $(ARGS)
 
-bench: $(STAMP) ## Measure ratios on this machine (20 minutes; ARGS=--quick: 4); starts servers of its own
+bench: $(STAMP) $(PEERS) ## Measure ratios on this machine (20 minutes; ARGS=--quick: 4); starts servers of its own
 	@$(BIN)/hookline bench $(ARGS)
+
+profile: $(STAMP) ## Write flame graphs of a consumer and of ingest under load into .hookline/profile
+	@$(BIN)/python -m ops.bench.profiling .hookline/profile
+
+# What hookline is measured against, each with its own pins beside hookline's libraries.
+.venv/peers/%/.installed: ops/bench/peers/frameworks/%.lock $(STAMP)
+	@$(BIN)/python -m venv .venv/peers/$*
+	@.venv/peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/python -m ops.bench.link_peer .venv/peers/$*
+	@touch $@
 
 .venv/.fuzzer: tests/fuzz/requirements.lock $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
@@ -77,11 +88,13 @@ secrets: ## Make the secrets that docker-compose.yml names, once
 	@ops/docker/secrets.sh
 
 lock: ## Pin the newest versions that pyproject.toml allows (for maintainers; needs uv)
-	$(COMPILE) --upgrade --extra embedded --extra dev --extra tracing pyproject.toml -o requirements.lock
+	$(COMPILE) --upgrade --extra embedded --extra bench --extra dev --extra tracing pyproject.toml -o requirements.lock
 	$(COMPILE) -c requirements.lock pyproject.toml -o ops/docker/requirements.lock
 	$(COMPILE) --upgrade --python-version 3.11 tests/fuzz/requirements.in -o tests/fuzz/requirements.lock
 	$(COMPILE) --upgrade --python-version 3.11 .ci/audit.in -o .ci/audit.lock
 	$(COMPILE) --upgrade tests/clients/requirements.in -o tests/clients/requirements.lock
+	for peer in arroyo faststream quixstreams; do $(COMPILE) --upgrade --python-version 3.11 \
+	  ops/bench/peers/frameworks/$$peer.in -o ops/bench/peers/frameworks/$$peer.lock; done
 	echo 'hatchling>=1.27' | $(COMPILE) -c requirements.lock - -o ops/docker/build.lock
 
 clean: ## Remove the virtual environment, caches and the data of `make up`

@@ -428,6 +428,12 @@ def bench(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write ratios and all samples to this file.")
     ] = None,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Rounds of each scenario; 5, with --quick 1.")
+    ] = None,
+    plots: Annotated[
+        Path | None, typer.Option(help="Draw pictures (PNG) into this folder; needs matplotlib.")
+    ] = None,
     data_dir: Annotated[
         Path, typer.Option(help="Folder for the servers' data while it runs; on a real disk.")
     ] = Path(".hookline"),
@@ -438,7 +444,8 @@ def bench(
     """
     from ops.bench.run import Options, run  # noqa: PLC0415 - the servers are not measured
 
-    raise typer.Exit(run(Options(quick, tuple(scenario or ()), json_file, data_dir)))
+    options = Options(quick, tuple(scenario or ()), json_file, data_dir, rounds, plots)
+    raise typer.Exit(run(options))
 
 
 @app.command()

@@ -54,6 +54,7 @@ class Deployment:
     topic: Topic
     folder: Path
     _stack: ExitStack = field(default_factory=ExitStack)
+    _members: dict[str, Member] = field(default_factory=dict)
 
     @property
     def database_url(self) -> str:
@@ -70,7 +71,12 @@ class Deployment:
         member.start_seconds = 120
         member.prepare()
         member.spawn()
+        self._members[name] = member
         return member
+
+    def pid(self, name: str) -> int:
+        """Return the process of a member; raises EmbeddedError if it does not run."""
+        return self._members[name].pid
 
     def process(self, name: str, command: list[str], **own: str) -> Process:
         """Start a process that is not hookline's; it ends with the run. Does not wait."""

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ops.bench.bed import Bed, Deployment
 from ops.bench.commits import read_drain
@@ -18,6 +19,17 @@ MODULES = "ops.bench.peers"
 def own_peer(module: str) -> list[str]:
     """Return how to run a peer that needs nothing but hookline's own libraries."""
     return [sys.executable, "-m", f"{MODULES}.{module}"]
+
+
+def installed_peer(name: str, module: str, *arguments: str) -> list[str]:
+    """Return how to run a framework's peer in the environment that `make bench` made for it."""
+    python = Path(sys.prefix) / "peers" / name / "bin" / "python"
+    return [str(python), "-m", f"{MODULES}.{module}", *arguments]
+
+
+def is_installed(name: str) -> bool:
+    """Tell whether a framework's environment is complete."""
+    return (Path(sys.prefix) / "peers" / name / ".installed").is_file()
 
 
 def drain_by_peer(bed: Bed, traffic: Traffic, command: Sequence[str], **environment: str) -> Sample:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from ops.bench.bed import Bed
 from ops.bench.machine import describe_machine
 from ops.bench.measure import Measured, measure
 from ops.bench.model import FULL, QUICK, Arm, Sample, Scale, Scenario
+from ops.bench.plots import draw, require_library
 from ops.bench.report import meets_bars, print_report, to_document
 from ops.bench.scenarios import SCENARIOS
 from ops.logs import configure
@@ -29,6 +30,10 @@ class Options:
     scenarios: tuple[str, ...]
     json_file: Path | None
     data_dir: Path
+    rounds: int | None = None
+    """Instead of as many as the mode has."""
+    plots: Path | None = None
+    """Folder for pictures."""
 
 
 def run(options: Options) -> int:
@@ -38,8 +43,11 @@ def run(options: Options) -> int:
     Raises UsageError or EmbeddedError.
     """
     scale = QUICK if options.quick else FULL
+    scale = replace(scale, rounds=options.rounds or scale.rounds)
     chosen = _choose(options.scenarios, scale)
     require_writable(options.json_file)
+    if options.plots is not None:
+        require_library()
     configure("warning", "bench")
     console = Console(highlight=False, soft_wrap=True)
     folder = options.data_dir / "bench"
@@ -52,9 +60,12 @@ def run(options: Options) -> int:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print_report(console, measured)
+    document = to_document(measured, machine, scale)
     if options.json_file is not None:
-        document = to_document(measured, machine, scale)
         options.json_file.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    if options.plots is not None:
+        for picture in draw(document, options.plots):
+            console.print(f"drawn: {picture}")
     return 0 if meets_bars(measured) else EXIT_BELOW
 
 

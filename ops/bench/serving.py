@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ops.bench.bed import Bed, Deployment, Topic
+from ops.bench.bed import TEMPLATE, Bed, Deployment, Topic
 from ops.bench.commits import percentiles
 from ops.bench.load import Outcome, Spec, write_requests
 from ops.bench.model import Sample
@@ -82,6 +82,7 @@ def serve_under_load(
     start: Start,
     requests: Callable[[], Sequence[bytes]],
     check: Check,
+    template: str = TEMPLATE,
 ) -> Sample:
     """Start a server, load it, and hold its answers against what is there; blocks.
 
@@ -89,7 +90,7 @@ def serve_under_load(
     """
     asked = requests()
     generator.prove(bed, asked)
-    with bed.deployment(topic) as deployment:
+    with bed.deployment(topic, template=template) as deployment:
         port = start(deployment)
         wait_until_listening(port)
         outcome = generator.run(deployment.folder, port, asked)
