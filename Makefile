@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 LOCKS := requirements.lock ops/docker/requirements.lock ops/docker/build.lock \
-  tests/fuzz/requirements.lock tests/clients/requirements.lock .ci/audit.lock
+  tests/fuzz/requirements.lock tests/clients/requirements.lock .ci/audit.lock \
+  ops/bench/peers/frameworks/arroyo.lock ops/bench/peers/frameworks/faststream.lock \
+  ops/bench/peers/frameworks/quixstreams.lock
 LONG_RUN = HOOKLINE_LONG_RUN=$@ HOOKLINE_SEED="$(SEED)"
 PEERS := $(patsubst %,.venv/peers/%/.installed,arroyo faststream quixstreams)
 COMPILE := uv pip compile --universal --generate-hashes --no-annotate --no-header --no-emit-index-url
@@ -52,7 +54,7 @@ simulate-faults: $(STAMP) ## Run consumers on 10,000 seeds of faults, in memory 
 fuzz: $(STAMP) .venv/.fuzzer ## Forge a million requests, ask the SDK, atheris and the clock (minutes); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 3600 tests/fuzz $(ARGS)
 
-bench: $(STAMP) $(PEERS) ## Measure ratios on this machine (20 minutes; ARGS=--quick: 4); starts servers of its own
+bench: $(STAMP) $(PEERS) ## Measure ratios on this machine (40 minutes; ARGS="--rounds 2": 20, --quick: 4); starts servers of its own
 	@$(BIN)/hookline bench $(ARGS)
 
 profile: $(STAMP) ## Write flame graphs of a consumer and of ingest under load into .hookline/profile

@@ -19,7 +19,8 @@ from ops.bench.serving import Generator
 from ops.bench.traffic import uniform
 from ops.usage import UsageError
 
-TRAFFIC = uniform(40, "smoke")
+TRAFFIC = uniform(1_100, "smoke")
+"""Three batches: a rate needs more than one commit."""
 # A status that the events do not say, so that rows and known outcome differ.
 SPOIL = """
 CREATE FUNCTION spoil() RETURNS trigger LANGUAGE plpgsql AS $$
