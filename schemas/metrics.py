@@ -410,7 +410,7 @@ class StripeMetrics:
             registry=registry,
         )
         self.drift = Gauges(
-            "hookline_verify_differences",
+            "hookline_verify_differing_subscriptions",
             "Subscriptions that were not as Stripe had them when this process last looked at all.",
             ByDrift,
             registry=registry,

@@ -39,7 +39,16 @@ from support.programs import find_program
 METRICS = catalogue()
 NAME = r"hookline_(ingest|consumer|gatekeeper|redis|reconcile|verify|stripe|build)_[a-z_]+"
 BASE_UNITS = ("_seconds", "_bytes", "_records", "_info")
-THINGS = ("connections", "requests", "secrets", "partitions", "letters", "open", "waiting")
+THINGS = (
+    "connections",
+    "requests",
+    "secrets",
+    "partitions",
+    "subscriptions",
+    "letters",
+    "open",
+    "waiting",
+)
 """What gauges count besides: one of them is a unit."""
 
 
