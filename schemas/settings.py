@@ -400,7 +400,7 @@ class ConsumerSettings(
     ] = None
 
 
-class DoctorSettings(GroupSettings, DatabaseSettings, RedisSettings, PlansSettings, GraceSettings):
+class DoctorSettings(GroupSettings, BatchSettings, StripeSettings):
     """What `hookline doctor` needs: what a consumer has; what else is set, it looks at too."""
 
     webhook_secrets: Annotated[

@@ -10,6 +10,7 @@ from consumer.errors import Halt, Retry, verdict_of
 from ops.doctor.cache import look_at_redis
 from ops.doctor.clocks import look_at_database_clock, look_at_redis_clock
 from ops.doctor.database import look_at_database, look_at_migrations
+from ops.doctor.endpoints import look_at_backfill, look_at_endpoints
 from ops.doctor.kafka import judge_brokers, judge_topic, look_at_group
 from ops.doctor.line import Line, away, ok, unknown, wrong
 from ops.doctor.positions import look_at_positions
@@ -18,11 +19,13 @@ from ops.doctor.processes import look_at_processes
 from ops.doctor.signing import look_at_mode, look_at_secrets
 from ops.doctor.site import Site, timed
 from ops.invariants.event_log import AwayError
+from ops.stripe_api.client import StripeError
 
 SETTINGS = {
     "kafka": "HOOKLINE_KAFKA_BOOTSTRAP",
     "postgresql": "HOOKLINE_DATABASE_URL",
     "redis": "HOOKLINE_REDIS_URL",
+    "endpoint": "HOOKLINE_STRIPE_API_BASE",
 }
 """The setting that points at each server."""
 
@@ -77,6 +80,8 @@ LOOKS = (
     Look("prices", look_at_prices, ("plans", "postgresql", "migrations")),
     Look("clock", look_at_database_clock, ("postgresql",)),
     Look("clock", look_at_redis_clock, ("redis",)),
+    Look("endpoint", look_at_endpoints),
+    Look("backfill", look_at_backfill, ("postgresql", "migrations")),
     Look("processes", look_at_processes),
 )
 
@@ -107,6 +112,11 @@ def _carefully(look: Look, site: Site) -> Iterator[Line]:
             yield _away(look.about, f"PostgreSQL: {verdict}")
         else:
             yield wrong(look.about, str(verdict), "hookline migrate", blocks=True)
+    except StripeError as error:
+        if error.is_away:
+            yield _away(look.about, str(error))
+        else:
+            yield wrong(look.about, str(error), "HOOKLINE_STRIPE_API_KEY")
     except (Retry, Halt) as verdict:
         yield _away(look.about, str(verdict))
 

@@ -16,11 +16,15 @@ from ops.doctor.kafka import Kafka
 from ops.doctor.sample import Sample, take_sample
 from ops.invariants.cache import connect
 from ops.invariants.event_log import AwayError, EventLog
+from ops.stripe_api.client import StripeApi
 from schemas.access import why_redis_refuses
 from schemas.plans import Plans, load_plans
 from schemas.settings import DoctorSettings
 
 T = TypeVar("T")
+
+STRIPE_SECONDS = 5.0
+"""How long Stripe may take to answer a person who waits."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,20 @@ class Site:
         """What the newest records of the topic say."""
         return take_sample(self.log, self.settings.known_secrets())
 
+    @cached_property
+    def stripe(self) -> StripeApi | None:
+        """Stripe's API, asked for a few seconds at most; None without a key."""
+        key = self.settings.stripe_api_key
+        if key is None:
+            return None
+        base = self.settings.stripe_api_base
+        return StripeApi(key.get_secret_value(), base, patience=STRIPE_SECONDS)
+
     def close(self) -> None:
         """Close what was opened."""
-        for name in ("log", "redis"):
-            if name in self.__dict__:
-                self.__dict__[name].close()
+        for name in ("log", "redis", "stripe"):
+            if opened := self.__dict__.get(name):
+                opened.close()
 
 
 @contextmanager

@@ -49,6 +49,7 @@ class Listing(StrEnum):
     SUBSCRIPTIONS = "/v1/subscriptions"
     CHECKOUTS = "/v1/checkout/sessions"
     EVENTS = "/v1/events"
+    WEBHOOK_ENDPOINTS = "/v1/webhook_endpoints"
 
 
 PERMISSIONS: Mapping[Listing, str] = {
@@ -56,6 +57,7 @@ PERMISSIONS: Mapping[Listing, str] = {
     Listing.SUBSCRIPTIONS: "Subscriptions and Invoices",
     Listing.CHECKOUTS: "Checkout Sessions",
     Listing.EVENTS: "Events",
+    Listing.WEBHOOK_ENDPOINTS: "Webhook Endpoints",
 }
 
 

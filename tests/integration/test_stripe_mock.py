@@ -54,6 +54,7 @@ REQUESTS: list[tuple[Listing, Params]] = [
     (Listing.EVENTS, WINDOW),
     (Listing.EVENTS, {"type": "invoice.payment_failed", "created[gte]": 1_700_000_000}),
     (Listing.EVENTS, {"limit": 1}),
+    (Listing.WEBHOOK_ENDPOINTS, {}),
 ]
 
 

@@ -66,6 +66,7 @@ class StripeTwin:
     """Paths that the key may not read."""
     objects: dict[str, dict[str, bytes]] = field(default_factory=dict)
     events: list[Listed] = field(default_factory=list)
+    endpoints: list[Json] = field(default_factory=list)
     _invoices: dict[str, dict[str, bytes]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _random: Random = field(default_factory=lambda: Random("stripe"))  # noqa: S311 - the same faults
@@ -143,6 +144,9 @@ class StripeTwin:
         }
         if path == "/v1/events":
             return self._list(lambda: self._select_events(params), path, params, _document_of)
+        if path == "/v1/webhook_endpoints":
+            named = {endpoint["id"]: endpoint for endpoint in self.endpoints}
+            return self._list(lambda: named, path, params, dict)
         if path in kinds:
             kind = kinds[path]
             select = lambda: self._select(kind, params)  # noqa: E731 - as above

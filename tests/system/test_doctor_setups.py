@@ -31,6 +31,7 @@ from support.pipeline import SECRET, Pipeline, environment, hookline, recorded
 from support.polling import eventually
 from support.servers import Servers
 from support.stripe import event, subscription
+from support.stripe_twin import StripeTwin, serving
 
 OTHER_SECRET = "whsec_another_one"
 DAY_MS = 24 * 3600 * 1000
@@ -87,7 +88,10 @@ def working(
 def test_a_deployment_that_works_is_green_by_facts(working: Pipeline) -> None:
     """Nothing is left out: versions, counts, fingerprints, settings; exit code 0, no secret."""
     lines = doctor(working)
-    assert {line.state for some in lines.values() for line in some} == {State.OK}, lines
+    assert not_well(lines) == []
+    unknown = [about for about, some in lines.items() if some[0].state == State.UNKNOWN]
+    assert unknown == ["backfill"]
+    assert "never completed" in lines["backfill"][0].says
     facts = {
         "kafka": "HOOKLINE_KAFKA_BOOTSTRAP", "topic": "12 partitions", "retention": "14 days",
         "group": "1 consumer", "postgresql": "HOOKLINE_DATABASE_URL", "redis": "HOOKLINE_REDIS_URL",
@@ -100,7 +104,7 @@ def test_a_deployment_that_works_is_green_by_facts(working: Pipeline) -> None:
         assert fact in lines[about][0].says, (about, lines[about])
     shown = hookline(working, "doctor")
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert b"nothing wrong" in shown.stdout
+    assert b"nothing wrong, 1 not checked" in shown.stdout
     assert len(shown.stdout.splitlines()) == 1 + sum(map(len, lines.values()))
     assert SECRET.encode() not in shown.stdout + shown.stderr
 
@@ -261,6 +265,29 @@ def test_the_exit_code_tells_what_kind_of_fault(
     )
     assert command.run(lambda: load(DoctorSettings), options) == code
     assert json.loads(capsys.readouterr().out)["well"] is False
+
+
+def test_where_stripe_sends_to(working: Pipeline) -> None:
+    """With a key Stripe is asked: the wrong address is named, and the right one is green."""
+    twin = StripeTwin(now=int(time.time()))
+    with serving(twin) as base:
+        key = {"HOOKLINE_STRIPE_API_KEY": "rk_test_doctor", "HOOKLINE_STRIPE_API_BASE": base}
+        twin.endpoints = [_endpoint("https://old.example.com/stripe")]
+        red = not_well(doctor(working, **key))
+        twin.endpoints = [_endpoint("https://pay.example.com/webhooks/stripe")]
+        green = doctor(working, **key)
+        twin.forbidden = {"/v1/webhook_endpoints"}
+        refused = not_well(doctor(working, **key))
+    assert [line.about for line in red] == ["endpoint"]
+    assert "it sends to: old.example.com/stripe" in red[0].says
+    assert "mend the URL" in str(red[0].mend)
+    assert not_well(green) == []
+    assert "to pay.example.com/webhooks/stripe" in green["endpoint"][0].says
+    assert ["Webhook Endpoints" in line.says for line in refused] == [True]
+
+
+def _endpoint(url: str) -> dict[str, object]:
+    return {"id": "we_1", "url": url, "status": "enabled", "enabled_events": ["*"]}
 
 
 def test_a_topic_of_one_partition(working: Pipeline) -> None:
