@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from ops.usage import UsageError
@@ -15,6 +16,8 @@ from ops.usage import UsageError
 MISSING = "plots need matplotlib: pip install 'hookline[bench]'"
 INK, GOOD, BAD, FAINT = "#222222", "#2a7f62", "#b3392f", "#9a9a9a"
 WIDTH, HEIGHT, DPI = 8.0, 4.2, 120
+LABEL = 44
+"""Characters of a line beside an axis."""
 
 
 def draw(document: Mapping[str, Any], folder: Path) -> list[Path]:
@@ -73,18 +76,19 @@ def _ratios(axes: Any, document: Mapping[str, Any]) -> bool:
         axes.plot(values, [row] * len(values), "|", color=colour, markersize=7)
         axes.plot([median], [row], "o", color=colour)
         axes.plot([_against_bar(one, one["aim"])], [row], marker="D", color=FAINT, markersize=4)
-        axes.annotate(f" {one['ratio']:.3g}", (max(median, *values), row), va="center")
+        axes.annotate(f"{one['ratio']:.3g}", (median, row + 0.2), ha="center", fontsize=8)
     axes.axvline(1, color=INK, linewidth=1)
     axes.set_xscale("log")
     axes.set_xticks([0.25, 0.5, 1, 2, 4], ["¼", "½", "bar", "twice", "4 times"])
     axes.minorticks_off()
     axes.set_yticks(
         range(len(shown)),
-        [f"{one['says']}  {one['id']}" for one in reversed(shown)],
-        fontsize=8,
+        [f"{fill(one['says'], LABEL)}\n({one['id']})" for one in reversed(shown)],
+        fontsize=7,
     )
-    axes.set_xlabel("against the bar, right is better; bars between rounds, diamond: the aim")
-    axes.set_title("ratios measured on one machine, medians of the rounds", loc="left")
+    axes.figure.set_size_inches(WIDTH, 1.2 + 0.5 * len(shown))
+    axes.set_xlabel("multiples of the bar, right is better; tick: a round, diamond: the aim", x=0.3)
+    axes.set_title("each ratio against its bar", loc="left")
     return bool(shown)
 
 
