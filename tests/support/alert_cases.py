@@ -111,6 +111,16 @@ def overdue(age: str, breaker: str) -> dict[str, str]:
     }
 
 
+def missing(count: str) -> dict[str, str]:
+    """Return how many events Stripe listed and nobody had recorded."""
+    return {f"hookline_reconcile_missing_total{{{CONSUMER}}}": count}
+
+
+def reconciled(last: str) -> dict[str, str]:
+    """Return when Stripe's list was last looked through."""
+    return {f"hookline_reconcile_last_success_timestamp_seconds{{{CONSUMER}}}": last}
+
+
 ERROR_FAST, ERROR_SLOW = "HooklineErrorBudgetBurnsFast", "HooklineErrorBudgetBurnsSlowly"
 DELAY_FAST, DELAY_SLOW = "HooklineDelayBudgetBurnsFast", "HooklineDelayBudgetBurnsSlowly"
 STANDSTILL = "HooklineStandstill"
@@ -124,6 +134,7 @@ NO_MATCH = "HooklineNoSecretMatches"
 REFUSED = "HooklineSignaturesRefused"
 OLD_SECRET = "HooklineOldSecretInUse"
 DIFFERS, BEHIND = "HooklineCacheDiffers", "HooklineSweeperBehind"
+MISSING, UNRECONCILED = "HooklineEventsWereMissing", "HooklineReconcileBehind"
 LETTERS = "HooklineDeadLettersUnattended"
 
 CASES = [
@@ -557,5 +568,34 @@ CASES = [
         "Redis is away, which is said elsewhere",
         overdue("0+60x20", "1x20"),
         "8m",
+    ),
+    # --- reconcile
+    Case(
+        MISSING,
+        FIRING,
+        "three in one look",
+        missing("0x10 3x30"),
+        "20m",
+        "3 events that Stripe lists had never been recorded, and were sent within the hour",
+    ),
+    Case(MISSING, NOT_YET, "pending for a minute", missing("0x10 3x30"), "11m"),
+    Case(MISSING, EXEMPT, "over for an hour", missing("0 3x90"), "70m"),
+    Case(
+        UNRECONCILED,
+        FIRING,
+        "almost eight days",
+        reconciled("3600x40"),
+        "192h",
+        "Stripe's list was last looked through 7d 23h 0m 0s ago; it forgets after 30 days",
+        step="6h",
+    ),
+    Case(UNRECONCILED, NOT_YET, "six days", reconciled("3600x40"), "144h", step="6h"),
+    Case(
+        UNRECONCILED,
+        EXEMPT,
+        "no key: nobody has ever looked",
+        reconciled("0x40"),
+        "192h",
+        step="6h",
     ),
 ]
