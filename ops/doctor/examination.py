@@ -12,7 +12,7 @@ from ops.doctor.clocks import look_at_database_clock, look_at_redis_clock
 from ops.doctor.database import look_at_database, look_at_migrations
 from ops.doctor.endpoints import look_at_backfill, look_at_endpoints
 from ops.doctor.kafka import judge_brokers, judge_topic, look_at_group
-from ops.doctor.line import Line, away, ok, unknown, wrong
+from ops.doctor.line import Line, State, away, ok, unknown, wrong
 from ops.doctor.positions import look_at_positions
 from ops.doctor.pricing import look_at_plans, look_at_prices
 from ops.doctor.processes import look_at_processes
@@ -116,7 +116,7 @@ def _carefully(look: Look, site: Site) -> Iterator[Line]:
         if error.is_away:
             yield _away(look.about, str(error))
         else:
-            yield wrong(look.about, str(error), "HOOKLINE_STRIPE_API_KEY")
+            yield Line(look.about, State.WRONG, str(error))
     except (Retry, Halt) as verdict:
         yield _away(look.about, str(verdict))
 

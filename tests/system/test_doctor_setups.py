@@ -31,7 +31,7 @@ from support.pipeline import SECRET, Pipeline, environment, hookline, recorded
 from support.polling import eventually
 from support.servers import Servers
 from support.stripe import event, subscription
-from support.stripe_twin import StripeTwin, serving
+from support.stripe_twin import KEY, StripeTwin, serving
 
 OTHER_SECRET = "whsec_another_one"
 DAY_MS = 24 * 3600 * 1000
@@ -271,9 +271,10 @@ def test_where_stripe_sends_to(working: Pipeline) -> None:
     """With a key Stripe is asked: the wrong address is named, and the right one is green."""
     twin = StripeTwin(now=int(time.time()))
     with serving(twin) as base:
-        key = {"HOOKLINE_STRIPE_API_KEY": "rk_test_doctor", "HOOKLINE_STRIPE_API_BASE": base}
+        key = {"HOOKLINE_STRIPE_API_KEY": KEY, "HOOKLINE_STRIPE_API_BASE": base}
         twin.endpoints = [_endpoint("https://old.example.com/stripe")]
         red = not_well(doctor(working, **key))
+        twin.now += 1
         twin.endpoints = [_endpoint("https://pay.example.com/webhooks/stripe")]
         green = doctor(working, **key)
         twin.forbidden = {"/v1/webhook_endpoints"}
