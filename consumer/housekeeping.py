@@ -49,10 +49,6 @@ class Housekeeping:
         """Do what is due; safe in any number of processes at once. Raises Retry or Halt."""
         self._sweep()
         self._expire_graces()
-        if self._clock() >= self._next_minute:
-            with self._ledger.transaction() as transaction:
-                self._export(transaction.read_standing())
-            self._next_minute = self._clock() + MINUTE_SECONDS
         if self._clock() >= self._next_day:
             with self._ledger.transaction() as transaction:
                 transaction.write_tiers(self._plans)
@@ -69,6 +65,9 @@ class Housekeeping:
         with self._ledger.transaction() as transaction:
             more = self._sweeper.sweep(transaction)
             waiting = transaction.count_overdue()
+            if self._clock() >= self._next_minute:
+                self._export(transaction.read_standing())
+                self._next_minute = self._clock() + MINUTE_SECONDS
         self._metrics.invalidations_waiting.set(waiting.rows)
         self._metrics.invalidations_oldest_seconds.set(waiting.oldest_seconds)
         return more
