@@ -1,4 +1,4 @@
-"""Every command block of the README is carried out as it stands, in a copy of the repository."""
+"""Every command block of the pages is carried out as it stands, in a copy of the repository."""
 
 import importlib.util
 import json
@@ -20,6 +20,7 @@ from support.stripe import event, subscription
 from support.up import free_ports_of_up
 
 ROOT = Path(__file__).parents[2]
+TEXT = "".join((ROOT / page).read_text() for page in ("README.md", "ops/commands.md"))
 OWN_STACK = os.environ.get("HOOKLINE_TEST_STACK", "embedded") == "embedded"
 FENCE = re.compile(
     r"(?:<!-- (?P<note>(?:needs|run by): .+?) -->\n)?"
@@ -42,9 +43,8 @@ class Block(NamedTuple):
 
 
 def blocks() -> list[Block]:
-    """Return the README's blocks in their order."""
-    text = (ROOT / "README.md").read_text()
-    return [Block(m["note"], m["language"], m["text"]) for m in FENCE.finditer(text)]
+    """Return the blocks of the README and of the page of commands, in their order."""
+    return [Block(m["note"], m["language"], m["text"]) for m in FENCE.finditer(TEXT)]
 
 
 UP = next(block for block in blocks() if block.text.startswith("make up"))
@@ -61,7 +61,7 @@ def test_every_block_is_run_or_says_why_not() -> None:
     """A block without a note is run below; no block is in a language that nobody runs."""
     assert {block.note for block in blocks()} == {None, *ELSEWHERE}
     assert len(RUN) >= 4
-    every = re.findall(r"^```(\w*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    every = re.findall(r"^```(\w*)$", TEXT, re.MULTILINE)
     assert {name for name in every if name} == {"sh", "python", "json", "text"}
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 

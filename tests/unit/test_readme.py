@@ -1,4 +1,4 @@
-"""The README says what the code does: generated tables are fresh, closed lists are complete."""
+"""The pages say what the code does: generated tables are fresh, closed lists are complete."""
 
 import re
 from pathlib import Path
@@ -10,20 +10,23 @@ from consumer.billing.outcome import Unchanged
 from consumer.storage.dead_letters import Reason
 from ops.options import render_label_values, render_metrics, render_options
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+METRICS = ROOT / "ops" / "prometheus" / "metrics.md"
+PAGES = [README, METRICS, ROOT / "ops" / "commands.md", ROOT / "tests" / "README.md"]
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("page", "name", "expected"),
     [
-        ("options", render_options()),
-        ("metrics", render_metrics()),
-        ("labels", render_label_values()),
+        (README, "options", render_options()),
+        (METRICS, "metrics", render_metrics()),
+        (METRICS, "labels", render_label_values()),
     ],
 )
-def test_generated_tables_are_fresh(name: str, expected: str) -> None:
-    """A table in the README equals what the code would generate now."""
-    found = re.search(rf"<!-- {name} -->\n(.*)\n<!-- /{name} -->", README, re.DOTALL)
+def test_generated_tables_are_fresh(page: Path, name: str, expected: str) -> None:
+    """A table in a page equals what the code would generate now."""
+    found = re.search(rf"<!-- {name} -->\n(.*)\n<!-- /{name} -->", page.read_text(), re.DOTALL)
     assert found is not None
     assert found.group(1) == expected
 
@@ -31,12 +34,12 @@ def test_generated_tables_are_fresh(name: str, expected: str) -> None:
 @pytest.mark.parametrize("reason", [*Unchanged, *NoFact, *Reason])
 def test_every_reason_is_explained(reason: str) -> None:
     """Each reason that can stand in a row has its sentence."""
-    assert f"| `{reason}` |" in README
+    assert f"| `{reason}` |" in README.read_text()
 
 
-def test_links_lead_somewhere() -> None:
-    """Each relative link of the README names a file or folder."""
-    root = Path(__file__).parents[2]
-    targets = re.findall(r"\]\((?!http)([^)#]+)\)", README)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link of a page names a file or folder."""
+    targets = re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text())
     assert targets
-    assert [target for target in targets if not (root / target).exists()] == []
+    assert [target for target in targets if not (page.parent / target).exists()] == []
