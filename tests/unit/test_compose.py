@@ -391,3 +391,34 @@ def test_prometheus_finds_the_rules() -> None:
     config = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())
     assert config["rule_files"] == ["rules/*.yml"]
     assert "./ops/prometheus/rules:/etc/prometheus/rules:ro" in SERVICES["prometheus"]["volumes"]
+
+
+def test_up_alone_starts_everything_and_core_does_without_dashboards() -> None:
+    """Both profiles are the default, and nothing of the core waits for the other one."""
+    profiles = {name: service["profiles"] for name, service in SERVICES.items()}
+    watching = {name for name, found in profiles.items() if found == ["observability"]}
+    assert watching == {"prometheus", "grafana"}
+    assert all(profiles[name] == ["core"] for name in SERVICES.keys() - watching)
+    default = re.search(r"^COMPOSE_PROFILES=(.+)$", (ROOT / ".env").read_text(), re.MULTILINE)
+    assert default is not None
+    assert set(default[1].split(",")) == {"core", "observability"}
+    needed = {
+        need for name in SERVICES.keys() - watching for need in SERVICES[name].get("depends_on", ())
+    }
+    assert not needed & watching
+
+
+def test_prometheus_and_grafana_are_given_rules_and_dashboards() -> None:
+    """The folders that the configuration names are mounted, and hold something."""
+    mounted = {
+        volume.split(":")[1]: ROOT / volume.split(":")[0]
+        for name in ("prometheus", "grafana")
+        for volume in SERVICES[name]["volumes"]
+        if volume.startswith("./")
+    }
+    rules = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())["rule_files"]
+    assert rules == ["rules/*.yml"]
+    assert list(mounted["/etc/prometheus/rules"].glob("*.yml"))
+    provider = ROOT / "ops/grafana/provisioning/dashboards/hookline.yml"
+    (shown,) = yaml.safe_load(provider.read_text())["providers"]
+    assert list(mounted[shown["options"]["path"]].glob("*.json"))
