@@ -406,19 +406,3 @@ def test_up_alone_starts_everything_and_core_does_without_dashboards() -> None:
         need for name in SERVICES.keys() - watching for need in SERVICES[name].get("depends_on", ())
     }
     assert not needed & watching
-
-
-def test_prometheus_and_grafana_are_given_rules_and_dashboards() -> None:
-    """The folders that the configuration names are mounted, and hold something."""
-    mounted = {
-        volume.split(":")[1]: ROOT / volume.split(":")[0]
-        for name in ("prometheus", "grafana")
-        for volume in SERVICES[name]["volumes"]
-        if volume.startswith("./")
-    }
-    rules = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text())["rule_files"]
-    assert rules == ["rules/*.yml"]
-    assert list(mounted["/etc/prometheus/rules"].glob("*.yml"))
-    provider = ROOT / "ops/grafana/provisioning/dashboards/hookline.yml"
-    (shown,) = yaml.safe_load(provider.read_text())["providers"]
-    assert list(mounted[shown["options"]["path"]].glob("*.json"))
