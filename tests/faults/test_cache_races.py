@@ -4,6 +4,8 @@ import asyncio
 from random import Random
 from typing import Any
 
+import uvloop
+
 from consumer.gatekeeper.cache import Lease, RedisCache
 from schemas.entitlement import Entitlement
 from schemas.labels import RedisOperation
@@ -28,7 +30,8 @@ def run_races(
                         together.create_task(group.race())
             return seen
 
-    return asyncio.run(run())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run())
 
 
 def test_races_leave_nothing_old(database_url: str, redis_url: str, proof: Proof) -> None:
@@ -40,12 +43,14 @@ def test_races_leave_nothing_old(database_url: str, redis_url: str, proof: Proof
         flushes=seen.flushes,
         dead_writers=seen.dead_writers,
         dead_readers=seen.dead_readers,
+        not_stored_for_want_of_the_lease=seen.refused,
         left_in_the_cache=seen.stored,
     )
     assert seen.stale == 0
     assert seen.stored
     assert seen.dead_writers
     assert seen.dead_readers
+    assert seen.refused
 
 
 class StoringAnyway(RedisCache):

@@ -1,33 +1,36 @@
 """Races around cache entries on real servers, tens of thousands side by side.
 
 Each customer of a round is a race of its own: readers who miss, two commits in order, their drops,
-a writer who dies in between, a flush, a reader who dies with its lease. Chance says how long each
-waits before it goes on. The readers are the real ones, over a connection each group shares. Only
-what is not raced is done for many at once: one SELECT reads for all who wait at that moment, and
-one transaction commits for many customers, as a consumer's does.
+a writer who dies in between, a sweeper, a flush, a reader who dies with its lease. Chance says how
+long each waits before it goes on. The readers are the real ones, over a connection each group
+shares. Only what is not raced is done for many at once: one SELECT reads for all who wait at that
+moment, and one transaction commits for many customers, as a consumer's does. What nobody is to drop
+any more is judged: a drop at the end of all would hide what was stored too late.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from prometheus_client import CollectorRegistry
+from redis.client import Pipeline
 
 from consumer.gatekeeper.cache import Cache, RedisCache
 from consumer.gatekeeper.line import UNKNOWN, Line
 from consumer.gatekeeper.link import Link, open_link
 from consumer.gatekeeper.primary import Fresh
 from consumer.gatekeeper.reader import Reader
+from consumer.storage.invalidation import drop_entries
 from schemas.entitlement import Entitlement
-from schemas.labels import RedisOperation
+from schemas.labels import LeaseOutcome, RedisOperation
 from schemas.metrics import ReaderMetrics
 from schemas.plans import Plans
-from schemas.redis_keys import entitlement_key, lease_key
+from schemas.redis_keys import entitlement_key
 
 PLANS = Plans(default="starter", tiers=("starter",), prices={}, lookup_keys={}, products={})
 GROUPS = 4
@@ -35,8 +38,8 @@ CUSTOMERS = 250
 """Of each group: so many races a round."""
 
 READERS = 2
-PAUSE_SECONDS = 0.004
-"""How long anybody waits at most before going on; a round trip takes about a tenth of it."""
+PAUSE_SECONDS = 0.1
+"""How long anybody waits at most before going on: about as long as a round's work takes."""
 
 REDIS_SECONDS = 30.0
 
@@ -45,7 +48,8 @@ SELECT now(), customer_id, version FROM customers WHERE customer_id = ANY(%s)
 """
 _COMMIT = "UPDATE customers SET version = version + 1 WHERE customer_id = ANY(%s)"
 _ROW = "INSERT INTO cache_invalidations (customers) VALUES (%s) RETURNING invalidation_id"
-_ROWS = "DELETE FROM cache_invalidations WHERE customers <@ %s RETURNING customers"
+_CONFIRM = "DELETE FROM cache_invalidations WHERE invalidation_id = %s"
+_SWEEP = "DELETE FROM cache_invalidations WHERE customers <@ %s RETURNING customers"
 
 
 @dataclass(slots=True)
@@ -57,8 +61,20 @@ class Seen:
     flushes: int = 0
     dead_writers: int = 0
     dead_readers: int = 0
+    refused: int = 0
+    """Answers not stored because their lease was gone."""
     stored: int = 0
     stale: int = 0
+
+
+class Noted:
+    """A pipeline that keeps which keys it was to delete."""
+
+    keys: tuple[str, ...] = ()
+
+    def unlink(self, *keys: str) -> None:
+        """Keep them."""
+        self.keys = keys
 
 
 class ReadingTogether:
@@ -134,6 +150,7 @@ class Group:
                 for _ in range(READERS):
                     group.create_task(self._read(customer))
             group.create_task(self._write())
+            group.create_task(self._sweep_later())
             if self._random.random() < 0.1:
                 group.create_task(self._flush())
         await self._sweep()
@@ -159,52 +176,58 @@ class Group:
                 changed = self._random.sample(self.customers, CUSTOMERS // 2)
                 async with self._writing.transaction():
                     await self._writing.execute(_COMMIT, [changed])
-                    await self._writing.execute(_ROW, [changed])
+                    cursor = await self._writing.execute(_ROW, [changed])
+                    (row,) = await cursor.fetchone() or ()
                 if self._random.random() < 0.3:
                     self._seen.dead_writers += 1
                 else:
-                    drops.create_task(self._drop_later(changed))
+                    drops.create_task(self._drop_and_confirm(changed, row))
 
-    async def _drop_later(self, customers: list[str]) -> None:
+    async def _drop_and_confirm(self, customers: list[str], row: int) -> None:
         await self._pause()
         await self._drop(customers)
+        await self._sweeping.execute(_CONFIRM, [row])
+
+    async def _sweep_later(self) -> None:
+        await self._pause()
+        await self._sweep()
 
     async def _sweep(self) -> None:
-        """Drop what stands in rows, whoever died; a row that was dropped already is dropped again.
-
-        Its writer may have been on its way still: it is done by now.
-        """
-        cursor = await self._sweeping.execute(_ROWS, [self.customers])
+        """Drop what stands in rows: their writers have died, or are on their way still."""
+        cursor = await self._sweeping.execute(_SWEEP, [self.customers])
         for (customers,) in await cursor.fetchall():
             await self._drop(customers)
 
     async def _flush(self) -> None:
         await self._pause()
         self._seen.flushes += 1
-        await self._ask("FLUSHDB")
+        await self._ask(lambda link: link.call("FLUSHDB"))
 
     async def _drop(self, customers: Sequence[str]) -> None:
-        await self._ask("UNLINK", *customers)
+        """Drop as a consumer does."""
+
+        async def call(link: Link) -> Any:
+            noted = Noted()
+            drop_entries(cast("Pipeline", noted), link.generation, customers)
+            return await link.call("UNLINK", *noted.keys)
+
+        await self._ask(call)
 
     async def _judge(self) -> None:
         cursor = await self._sweeping.execute(_READ, [self.customers])
         right = {customer: version for _, customer, version in await cursor.fetchall()}
-        values = await self._ask("MGET", *self.customers)
+        values = await self._ask(
+            lambda link: link.call(
+                "MGET", *(entitlement_key(link.generation, name) for name in self.customers)
+            )
+        )
         for customer, value in zip(self.customers, values, strict=True):
             self._seen.races += 1
             if value is not None:
                 self._seen.stored += 1
                 self._seen.stale += Entitlement.decode(value).version != right[customer]
 
-    async def _ask(self, command: str, *customers: str) -> Any:
-        """Give a command over the keys of customers; leases go with the entries."""
-
-        async def call(link: Link) -> Any:
-            keys = [entitlement_key(link.generation, customer) for customer in customers]
-            if command == "UNLINK":
-                keys += [lease_key(link.generation, customer) for customer in customers]
-            return await link.call(command, *keys)
-
+    async def _ask(self, call: Callable[[Link], Awaitable[Any]]) -> Any:
         answer = await self._line.ask(RedisOperation.SWEEP, call)
         assert answer is not UNKNOWN, "Redis does not answer"
         return answer
@@ -219,7 +242,8 @@ async def racing(
 ) -> AsyncIterator[tuple[list[Group], Seen]]:
     """Provide groups that race over the same servers, and what they have seen."""
     seen = Seen()
-    metrics = ReaderMetrics(CollectorRegistry())
+    registry = CollectorRegistry()
+    metrics = ReaderMetrics(registry)
     lines = [
         Line(partial(open_link, redis_url), metrics.redis, call_seconds=REDIS_SECONDS)
         for _ in range(GROUPS)
@@ -242,6 +266,8 @@ async def racing(
             await line.greet()
             await group.set_up()
         yield groups, seen
+        name = "hookline_gatekeeper_cache_leases_total"
+        seen.refused = int(registry.get_sample_value(name, {"outcome": LeaseOutcome.LOST}) or 0)
     finally:
         for line, some in zip(lines, connections, strict=True):
             await line.close()
