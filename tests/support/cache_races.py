@@ -177,7 +177,7 @@ class Group:
                 async with self._writing.transaction():
                     await self._writing.execute(_COMMIT, [changed])
                     cursor = await self._writing.execute(_ROW, [changed])
-                    (row,) = await cursor.fetchone() or ()
+                    row = (await cursor.fetchall())[0][0]
                 if self._random.random() < 0.3:
                     self._seen.dead_writers += 1
                 else:
