@@ -134,7 +134,10 @@ class Loop:
 
     def _poll(self) -> list[Record]:
         try:
-            messages = poll_records(self._consumer, BATCH_RECORDS, POLL_SECONDS, FILL_SECONDS)
+            # The sweep of the cache is promised for every second, so nothing waits past it.
+            due = self._last_house + COMMIT_EVERY_SECONDS - self._clock()
+            seconds = min(POLL_SECONDS, max(due, 0.0))
+            messages = poll_records(self._consumer, BATCH_RECORDS, seconds, FILL_SECONDS)
         except KafkaException as error:
             self._errors.note(error.args[0])
             messages = []

@@ -4,7 +4,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from schemas.metrics import RedisMetrics
 log = structlog.get_logger()
 
 CALL_SECONDS = 0.1
-PROBE_SECONDS = 0.02
+PROBE_SECONDS = 0.05
 """How long a probe is waited for at once; a Redis on the same network answers in time."""
 
 FAILURES_TO_OPEN = 5
@@ -135,22 +135,20 @@ class BoundedRedis:
     def probe(self) -> None:
         """See whether a Redis that is left alone is back, and use it again; for every second.
 
-        Does not wait for the breaker, and for 20 ms at most: what takes longer is looked at by
-        the next call.
+        Does not wait for the breaker, and for 50 ms at most: what takes longer is looked at by
+        the next call, which begins anew at once if it has failed.
         """
         if not self._breaker.is_open:
+            self._end_probe()
             return
+        if self._probing is not None and self._has_failed(self._probing[1]):
+            self._end_probe()
         if self._probing is None:
             lane = _Lane()
             self._probing = lane, lane.submit(partial(self._run, lane, _ping))
         lane, future = self._probing
-        try:
-            future.result(timeout=PROBE_SECONDS)
-        except (redis.RedisError, OSError, TimeoutError, ValueError) as error:
-            if future.done():
-                self._note_why(error)
-                self._probing = None
-                lane.end()
+        wait([future], timeout=PROBE_SECONDS)
+        if not future.done() or self._has_failed(future):
             return
         self._probing = None
         self._discard()
@@ -182,13 +180,32 @@ class BoundedRedis:
         """Close the connection; safe to repeat."""
         self._discard()
         self._lane.end()
-        if self._probing is not None:
-            self._probing[0].end()
+        self._end_probe()
 
     def _run(self, lane: "_Lane", call: Callable[[Session], T]) -> T:
         if lane.session is None:
             lane.session = self._connect()
         return call(lane.session)
+
+    def _has_failed(self, probe: "Future[None]") -> bool:
+        """Tell whether a probe is over and Redis still away; raises what is no fault of Redis'."""
+        error = probe.exception() if probe.done() else None
+        if error is None:
+            return False
+        if not isinstance(error, (redis.RedisError, OSError, ValueError)):
+            raise error
+        self._note_why(error)
+        return True
+
+    def _end_probe(self) -> None:
+        """Give the probe up, if there is one: its connection is of an earlier moment."""
+        if self._probing is None:
+            return
+        lane, _ = self._probing
+        self._probing = None
+        lane.end()
+        if lane.session is not None:
+            lane.session.client.connection_pool.disconnect()
 
     def _note_success(self) -> None:
         self._breaker.succeeded()

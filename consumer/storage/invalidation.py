@@ -27,9 +27,10 @@ _INSERT = text(
     "INSERT INTO cache_invalidations (customers) VALUES (:customers) RETURNING invalidation_id"
 )
 _DELETE = text("DELETE FROM cache_invalidations WHERE invalidation_id = ANY(:ids)")
+# So that it is two seconds at most with a sweep every second.
 _OVERDUE = text("""
 SELECT invalidation_id, customers FROM cache_invalidations
-WHERE created_at < now() - interval '1 second'
+WHERE created_at < now() - interval '0.75 seconds'
 ORDER BY invalidation_id LIMIT :rows FOR UPDATE SKIP LOCKED
 """)
 _COUNT = text("""
@@ -53,7 +54,7 @@ def delete_rows(connection: Connection, ids: Sequence[int]) -> None:
 
 
 def take_overdue(connection: Connection, most: int) -> dict[int, list[str]]:
-    """Lock rows older than a second that nobody else has locked; return their customers."""
+    """Lock rows older than 0.75 s that nobody else has locked; return their customers."""
     rows = connection.execute(_OVERDUE, {"rows": most})
     return {row.invalidation_id: row.customers for row in rows}
 
@@ -97,7 +98,7 @@ class Sweeper:
             self.confirm(invalidation_id)
 
     def sweep(self, transaction: Transaction) -> bool:
-        """Delete confirmed rows, and drop the entries of rows older than a second.
+        """Delete confirmed rows, and drop the entries of rows older than 0.75 s.
 
         Returns whether there may be more of them. Safe in any number of processes at once; the
         caller commits.

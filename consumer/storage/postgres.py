@@ -184,7 +184,7 @@ class PostgresTransaction:
         invalidation.delete_rows(self._connection, ids)
 
     def take_overdue(self, most: int) -> dict[int, list[str]]:
-        """Lock rows older than a second that nobody else has locked; return their customers."""
+        """Lock rows older than 0.75 s that nobody else has locked; return their customers."""
         return invalidation.take_overdue(self._connection, most)
 
     def expire_invalidations(self, seconds: float) -> None:

@@ -354,7 +354,7 @@ def test_what_strangers_send_is_not_counted(connect: Open) -> None:
 
 
 def test_an_invalidation_is_taken_by_one_sweeper_once_it_is_overdue(connect: Open) -> None:
-    """A second after its batch a row may be swept; one that somebody sweeps is passed by."""
+    """0.75 s after its batch a row may be swept; one that somebody sweeps is passed by."""
     ours, theirs = connect(), connect()
     with ours.transaction() as transaction:
         first = transaction.record_invalidation(["cus_1", "cus_2"])

@@ -351,11 +351,11 @@ class MemoryTransaction:
                 session.put("cache_invalidations", number, None)
 
     def take_overdue(self, most: int) -> dict[int, list[str]]:
-        """Lock rows older than a second that nobody else has locked; return their customers."""
+        """Lock rows older than 0.75 s that nobody else has locked; return their customers."""
         session = self._begin("take_overdue")
         taken: dict[int, list[str]] = {}
         for number, row in sorted(session.scan("cache_invalidations")):
-            is_due = row["created_at"] < session.heard - 1 and len(taken) < most
+            is_due = row["created_at"] < session.heard - 0.75 and len(taken) < most
             if is_due and session.is_free("cache_invalidations", number):
                 session.lock("cache_invalidations", number)
                 taken[number] = row["customers"]
