@@ -43,7 +43,8 @@ check: $(STAMP) ## Lint, format, types, import directions
 
 prove: $(STAMP) ## Prove the laws of ordering on a new seed's histories (minutes); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 1800 \
-	  tests/property tests/unit/billing/test_captured.py tests/system/test_every_order.py $(ARGS)
+	  tests/property tests/unit/billing/test_captured.py tests/unit/test_cache_model.py \
+	  tests/system/test_every_order.py $(ARGS)
 
 faults: $(STAMP) ## Kill, stop and starve consumers on real servers (half an hour); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 3600 tests/faults tests/system/test_join.py $(ARGS)

@@ -1,7 +1,7 @@
 """Redis as a hint: in time or "don't know", and never believed where the position disagrees."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import fakeredis
@@ -13,10 +13,11 @@ from consumer.storage.bounded_redis import BoundedRedis, Breaker
 from consumer.storage.hints import Hints
 from consumer.storage.marks import backed_marks
 from consumer.storage.positions import Position
-from consumer.storage.redis_session import Session
+from consumer.storage.redis_session import NoGenerationError, Session
 from schemas.labels import RedisOperation
 from schemas.metrics import RedisMetrics
 from schemas.redis_keys import Mark, entitlement_key, lease_key, lock_key, mark_key
+from support.polling import eventually
 
 MARK = Mark("topic-id", 0, 3, 41)
 POSITION = Position(3, "topic-id", 42, 0)
@@ -177,3 +178,129 @@ def test_a_connection_that_comes_too_late_is_nobodys(
     assert done.wait(5)
     assert client.ask(RedisOperation.BEFORE, lambda session: session.generation) == "current"
     client.close()
+
+
+# --- probing
+
+
+class Door:
+    """The way to an in-memory Redis; what it does is said by `error` and `is_held`."""
+
+    def __init__(self, server: fakeredis.FakeServer) -> None:
+        self._server = server
+        self.error: Exception | None = redis.ConnectionError()
+        self.opened = threading.Event()
+        self.opened.set()
+        self.tries = 0
+        self.now = 0.0
+        breaker = Breaker(clock=lambda: self.now, jitter=lambda: 1.0)
+        self.redis, self.registry = bounded(self.connect, breaker)
+
+    def connect(self) -> Session:
+        """Connect, or fail; each server behind the door is another generation."""
+        self.tries += 1
+        name = f"gen{self.tries}"
+        assert self.opened.wait(10)
+        if self.error:
+            raise self.error
+        return Session(client_of(self._server), name)
+
+    def fail(self) -> None:
+        """Let calls fail until Redis is left alone."""
+        while not self.redis.problem():
+            self.ask()
+
+    def probe(self) -> bool:
+        """Probe, and tell whether Redis is used again."""
+        self.redis.probe()
+        return self.redis.problem() is None
+
+    def ask(self) -> str | None:
+        """Return the generation that a call meets."""
+        return self.redis.ask(RedisOperation.BEFORE, lambda session: session.generation)
+
+
+@pytest.fixture
+def door(server: fakeredis.FakeServer) -> Iterator[Door]:
+    """Provide a Redis that is away, and a process that leaves it alone."""
+    found = Door(server)
+    found.fail()
+    found.tries = 0
+    yield found
+    found.opened.set()
+    found.redis.close()
+
+
+def test_a_probe_finds_redis_back_before_the_breaker_closes(door: Door) -> None:
+    """No pause is waited for: the next call goes over the connection that the probe made."""
+    door.error = None
+    assert door.ask() is None
+    eventually(door.probe)
+    assert door.registry.get_sample_value("hookline_redis_breaker_open") == 0
+    assert door.ask() == "gen1"
+    assert door.tries == 1
+
+
+def test_each_probe_tries_anew_after_one_that_failed(door: Door) -> None:
+    """Redis away is asked once with each call, not with every second one."""
+    for tries in range(1, 5):
+        door.redis.probe()
+        eventually(lambda tries=tries: door.tries == tries)  # type: ignore[misc]
+        assert door.redis.problem() is not None
+        assert door.ask() is None
+
+
+def test_a_probe_that_hangs_holds_nobody_up(door: Door) -> None:
+    """While it waits, none is begun beside it; once it is through, the next call takes it."""
+    door.opened.clear()
+    door.error = None
+    for _ in range(3):
+        door.redis.probe()
+        assert door.redis.problem() is not None
+    door.opened.set()
+    eventually(door.probe)
+    assert (door.tries, door.ask()) == (1, "gen1")
+
+
+def test_no_probe_while_redis_is_not_left_alone(door: Door) -> None:
+    """A process that asks Redis anyway needs none."""
+    door.now, door.error = 60.0, None
+    door.redis.probe()
+    assert door.tries == 0
+    assert door.ask() == "gen1"
+    door.redis.probe()
+    assert door.tries == 1
+
+
+def test_a_probe_of_an_earlier_failure_is_not_taken_for_a_later_one(door: Door) -> None:
+    """What was connected to a server of then could lead to one that is gone."""
+    door.opened.clear()
+    door.redis.probe()
+    door.now, door.error = 60.0, None
+    door.opened.set()
+    assert door.ask() is not None
+    door.redis.probe()
+    door.error = redis.ConnectionError()
+    door.redis.ask(RedisOperation.BEFORE, _break)
+    door.fail()
+    door.redis.probe()
+    assert door.redis.problem() is not None
+    assert door.ask() is None
+
+
+def _break(_session: Session) -> None:
+    raise redis.ConnectionError
+
+
+def test_a_probe_tells_what_a_person_must_put_right(door: Door) -> None:
+    """Readiness has the sentence of the last one that failed."""
+    door.error = NoGenerationError()
+    door.redis.probe()
+    eventually(lambda: not door.probe() and "+info" in str(door.redis.problem()))
+
+
+def test_an_error_of_our_own_in_a_probe_is_raised(door: Door) -> None:
+    """Only what Redis and the network may do is waited for."""
+    door.error = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        eventually(door.probe)
