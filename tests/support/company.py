@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,10 +34,35 @@ EVENTS_AT_ONCE = 100
 Run = Callable[..., Result]
 
 
-def company(customers: int, seed: str) -> list[History]:
-    """Return customers whose histories fill two years; half of them still have things to come."""
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What a test keeps of customers from before: their truth, and what is sent from now on."""
+
+    truths: list[CustomerTruth]
+    sent: list[Event]
+    """What is stamped from two days before the join on, in no order."""
+    coming: list[Event]
+    """What Stripe has still to be told of, in order."""
+    events: int
+
+
+def company(customers: int, seed: str) -> Iterator[History]:
+    """Yield customers whose histories fill two years; half of them still have things to come."""
     worlds = [World(f"{seed}{n}", END if n % 2 else END - n * 30 * DAY) for n in range(MONTHS)]
-    return [worlds[n % MONTHS].history(n // MONTHS) for n in range(customers)]
+    return (worlds[n % MONTHS].history(n // MONTHS) for n in range(customers))
+
+
+def join(customers: int, seed: str, twin: StripeTwin) -> Joined:
+    """Let a company live until hookline is switched on; customer by customer, for their bytes."""
+    joined = Joined([], [], [], 0)
+    events = 0
+    for history in company(customers, seed):
+        joined.truths.append(history.truth)
+        joined.sent.extend(e for e in history.events if e.created > JOIN - 2 * DAY)
+        joined.coming.extend(twin.live([history], JOIN))
+        events += len(history.events)
+    Random(seed).shuffle(joined.sent)  # noqa: S311 - the same order each time
+    return replace(joined, events=events)
 
 
 def expected(truth: CustomerTruth, twin: StripeTwin) -> CustomerTruth:
@@ -53,7 +78,7 @@ def expected(truth: CustomerTruth, twin: StripeTwin) -> CustomerTruth:
 
 
 def mismatches(
-    bench: Bench, known: Iterable[History], twin: StripeTwin, plans_file: Path
+    bench: Bench, truths: Iterable[CustomerTruth], twin: StripeTwin, plans_file: Path
 ) -> list[Finding]:
     """Hold rows, facts, references and the audit trail against what is true."""
     subject = Subject(
@@ -61,16 +86,9 @@ def mismatches(
         plans=load_plans(plans_file),
         grace=GRACE,
         group="group",
-        truths=[expected(history.truth, twin) for history in known],
+        truths=[expected(truth, twin) for truth in truths],
     )
     return find(subject, ("I2", "I3", "I4"))
-
-
-def recent_events(known: Iterable[History], since: int, seed: int = 1) -> list[Event]:
-    """Return all events stamped since then, in no order."""
-    events = [event for history in known for event in history.events if event.created > since]
-    Random(seed).shuffle(events)  # noqa: S311 - the same order each time
-    return events
 
 
 def deliver(bench: Bench, events: Sequence[Event]) -> None:

@@ -4,10 +4,13 @@
 take the full numbers and draw a new seed each time; HOOKLINE_SEED replays one.
 """
 
+import math
 import os
 import secrets
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypeVar
@@ -75,6 +78,14 @@ class Proof:
     def count(self, **seen: int) -> None:
         """Add to what the summary says was looked at."""
         self.counts.update(seen)
+
+    @contextmanager
+    def time(self, what: str) -> Iterator[None]:
+        """Add the seconds that this takes to the summary of a long run, rounded up."""
+        began = time.monotonic()
+        yield
+        if PROVING:
+            self.counts[f"seconds of {what}"] += math.ceil(time.monotonic() - began)
 
     def track(self, items: Iterable[T], total: int) -> Iterator[T]:
         """Yield items, and show how far they are, where anybody watches."""

@@ -66,6 +66,8 @@ class StripeTwin:
     """Paths that the key may not read."""
     objects: dict[str, dict[str, bytes]] = field(default_factory=dict)
     events: list[Listed] = field(default_factory=list)
+    """Those that are not too old to be listed; `told` counts all."""
+    told: int = 0
     endpoints: list[Json] = field(default_factory=list)
     _invoices: dict[str, dict[str, bytes]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -75,13 +77,12 @@ class StripeTwin:
 
     def tell(self, event: Event) -> None:
         """Let happen what an event tells of, to its object and to the list of events."""
-        document = json.loads(event.body)
-        obj = document["data"]["object"]
-        packed = zstandard.ZstdCompressor(level=1).compress(event.body)
+        obj = json.loads(event.body)["data"]["object"]
         with self._lock:
-            self.events.append(
-                Listed(event.id, event.type, event.created, len(self.events), packed)
-            )
+            self.told += 1
+            if event.created > self.now - LISTED_SECONDS:
+                packed = zstandard.ZstdCompressor(level=1).compress(event.body)
+                self.events.append(Listed(event.id, event.type, event.created, self.told, packed))
             self._put(event.type, obj)
 
     def live(self, histories: Iterable[History], until: int) -> list[Event]:
@@ -92,8 +93,6 @@ class StripeTwin:
             for event in past:
                 self.tell(event)
             coming += rest
-        with self._lock:
-            self.events = [e for e in self.events if e.created > until - LISTED_SECONDS]
         return coming
 
     def expanded(self, subscription: str) -> Json:
@@ -210,7 +209,7 @@ class StripeTwin:
     ) -> Selected:
         """Select once for all pages of a list, until something happens."""
         asked = {name: value for name, value in params.items() if name != "starting_after"}
-        key = (path, str(sorted(asked.items())), len(self.events), self.now)
+        key = (path, str(sorted(asked.items())), self.told, self.now)
         if key not in self._selected:
             chosen = select()
             names = list(chosen)
@@ -250,7 +249,7 @@ def lose(
     listed = [e for e in events if twin.now - LISTED_SECONDS + DAY < e.created < twin.now - DAY]
     gone = random.sample(listed, int(len(listed) * lost))
     ids = {event.id for event in gone}
-    twin.undelivered = {event.id for event in gone[::2]}
+    twin.undelivered |= {event.id for event in gone[::2]}
     delivered = [event for event in events if event.id not in ids]
     delivered += random.sample(delivered, len(delivered) // 10)
     random.shuffle(delivered)
