@@ -17,11 +17,12 @@ from consumer.storage.engine import make_engine
 from consumer.storage.history import snapshot
 from consumer.storage.stripe_tasks import Cursor, Task, end, load, save
 from ops.applying import open_batch
-from ops.backfill.sources import Part, Phase, Reader, read_api, read_files
+from ops.backfill.sources import read_api, read_files
 from ops.counting import count
 from ops.stripe_api.client import open_api
 from ops.stripe_api.failures import Failures
 from ops.stripe_api.one_at_a_time import Turn, take_turn
+from ops.stripe_api.reading import Part, Phase, Reader
 from ops.usage import UsageError
 from schemas.plans import load_plans
 from schemas.settings import BackfillSettings

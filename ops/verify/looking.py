@@ -22,8 +22,8 @@ from consumer.storage.history import (
     snapshot,
 )
 from consumer.storage.stored_letters import StoredLetter, load_letters
-from ops.backfill.sources import LISTS, Phase, Reader
 from ops.stripe_api.client import StripeApi
+from ops.stripe_api.reading import LISTS, Phase, Reader
 from ops.verify.comparing import Comparison, Difference, compare, explain
 from schemas.labels import DriftKind as Kind
 from schemas.plans import Plans

@@ -17,11 +17,11 @@ from consumer.repair import Repair
 from consumer.storage.engine import make_engine
 from consumer.storage.stripe_tasks import Task, end
 from ops.applying import open_batch
-from ops.backfill.sources import Reader
 from ops.counting import count
 from ops.recompute import say_value
 from ops.stripe_api.client import open_api
 from ops.stripe_api.failures import Failures
+from ops.stripe_api.reading import Reader
 from ops.usage import UsageError
 from ops.verify.comparing import Difference, Field
 from ops.verify.looking import Verifier

@@ -10,8 +10,8 @@ from consumer.billing.facts import Snapshot, decode_facts
 from consumer.billing.merge import WINDOW_SECONDS
 from consumer.learn import Learner
 from consumer.storage.history import snapshot
-from ops.backfill.sources import Phase, Reader
 from ops.stripe_api.client import StripeApi
+from ops.stripe_api.reading import Phase, Reader
 
 SETTLED_SECONDS = WINDOW_SECONDS + 2
 """A tie this old: what Stripe says then drops both of its states from the facts."""

@@ -19,12 +19,12 @@ from consumer.storage.history import snapshot
 from consumer.storage.stripe_tasks import Task
 from consumer.storage.stripe_tasks import load as load_task
 from ops.applying import open_batch
-from ops.backfill.sources import Reader
 from ops.reconcile.run import BehindError, reconcile
 from ops.reconcile.run import Options as ReconcileOptions
 from ops.stripe_api.client import StripeError, open_api
 from ops.stripe_api.failures import Failures
 from ops.stripe_api.one_at_a_time import Turn, take_turn
+from ops.stripe_api.reading import Reader
 from ops.verify.run import Options as VerifyOptions
 from ops.verify.run import verify
 from ops.watch.schedule import Daily, Every

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 import httpx2 as httpx
 import pytest
 
-from ops.backfill.sources import LISTS, Phase
 from ops.embedded.ports import free_ports
 from ops.stripe_api.client import Listing, Params, StripeApi
+from ops.stripe_api.reading import LISTS, Phase
 from support.polling import eventually
 from support.programs import find_program
 
