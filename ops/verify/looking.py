@@ -31,8 +31,17 @@ from schemas.stripe_event import BadEvent, Json, decode_event
 
 ROWS_AT_ONCE = 500
 
+TIMES_DRAWN = 20
+LEAST_DRAWN = 1_000
+"""Rows of a sample are drawn from so many more, which come by blocks: written at the same time."""
+
+# Of a million rows, 0.7 GB, in 20 ms; to order all of them by chance took 2.4 s.
 _SAMPLE = text("""
-SELECT subscription_id, customer_id FROM subscriptions ORDER BY random() LIMIT :size
+SELECT subscription_id, customer_id
+FROM subscriptions TABLESAMPLE SYSTEM (least(100, 100.0 * :drawn / greatest(1, (
+  SELECT reltuples FROM pg_class WHERE oid = CAST('subscriptions' AS regclass)
+))))
+ORDER BY random() LIMIT :size
 """)
 _PAGE = text("""
 SELECT subscription_id, customer_id FROM subscriptions
@@ -71,7 +80,9 @@ class Verifier:
         seen = {str(obj.get("id")) for obj in objects}
         yield from self._compare(objects, page.at)
         with snapshot(self.engine) as connection:
-            drawn = connection.execute(_SAMPLE, {"size": size}).all()
+            drawn = connection.execute(
+                _SAMPLE, {"size": size, "drawn": TIMES_DRAWN * size + LEAST_DRAWN}
+            ).all()
         for row in drawn:
             if row.subscription_id not in seen:
                 yield self._compare_one(row.subscription_id, row.customer_id)

@@ -301,6 +301,26 @@ def test_a_sample_looks_at_so_many_and_at_the_newest(
     assert sum(path.startswith("/v1/subscriptions/") for path in paths) <= 3 + 1
 
 
+def test_a_sample_of_many_is_of_as_many_as_asked(
+    bench: Bench, hookline: Run, twin: StripeTwin
+) -> None:
+    """Drawn from a part of a large table, it is full, and another one each time."""
+    drift = Drift("one", bench, twin)
+    drift.happens(0, kind="created")
+    drift.change(
+        "INSERT INTO subscriptions SELECT subscription_id || n, customer_id, status, tier, prices,"
+        " cancel_at_period_end, cancel_at, current_period_end, latest_invoice, grace_until,"
+        " ambiguous, facts, version, updated_at FROM subscriptions, generate_series(1, 9000) n"
+    )
+    drift.change("ANALYZE subscriptions")
+    samples = []
+    for _ in range(2):
+        result = hookline("verify", "--sample", "7", "--json", "--wait", "0")
+        samples.append({one["subscription"] for one in json.loads(result.stdout)["differences"]})
+    assert [len(sample - {drift.id}) for sample in samples] == [7, 7]
+    assert samples[0] != samples[1]
+
+
 def test_sample_and_full_exclude_each_other(hookline: Run) -> None:
     """Asked for both, it says so."""
     assert "one of these" in str(hookline("verify", "--sample", "3", "--full").exception)
