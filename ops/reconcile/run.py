@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+import stamina
 from rich.console import Console
 from sqlalchemy import Engine
 
+from consumer.errors import Retry
 from consumer.kafka import Cluster
 from consumer.storage.engine import make_engine
 from consumer.storage.history import snapshot
@@ -26,6 +28,8 @@ OVERLAP_SECONDS = 3600
 """So far before its last end a run begins again: for what Stripe may have listed late."""
 
 LOOK_SECONDS = 0.5
+ATTEMPTS = 10
+ATTEMPT_SECONDS = 20.0
 
 
 class BehindError(Exception):
@@ -131,10 +135,7 @@ def reconcile(settings: ReconcileSettings, options: Options, engine: Engine) -> 
 
 def wait_for_consumers(engine: Engine, settings: ReconcileSettings, seconds: float) -> None:
     """Return when all is applied that stands in Kafka now; raises BehindError after so long."""
-    cluster = Cluster(settings)
-    ends = {
-        p: end for p, (low, end) in cluster.log_ranges(cluster.partitions()).items() if end > low
-    }
+    ends = _patiently(_find_ends, Cluster(settings))
     deadline = time.monotonic() + seconds
     while waiting := _behind(engine, settings, ends):
         if time.monotonic() > deadline:
@@ -143,6 +144,16 @@ def wait_for_consumers(engine: Engine, settings: ReconcileSettings, seconds: flo
                 "if they had never come: reconcile when they have caught up"
             )
         time.sleep(LOOK_SECONDS)
+
+
+def _find_ends(cluster: Cluster) -> dict[int, int]:
+    """Return the ends of the logs that hold a record."""
+    ranges = cluster.log_ranges(cluster.partitions())
+    return {p: end for p, (low, end) in ranges.items() if end > low}
+
+
+# A partition whose leader changes has one again within seconds.
+_patiently = stamina.RetryingCaller(attempts=ATTEMPTS, timeout=ATTEMPT_SECONDS).on(Retry)
 
 
 def _behind(engine: Engine, settings: ReconcileSettings, ends: dict[int, int]) -> int:
