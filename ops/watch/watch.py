@@ -43,6 +43,8 @@ HALF_A_DAY = 12 * 3600
 ALMOST = 0.9
 """What another process has done this share of the time ago is not done again by this one."""
 
+NIGHTLY = VerifyOptions(full=True)
+
 _EXPECTED = (StripeError, BehindError, Retry, Reject, Halt, DBAPIError)
 """What a later turn may find mended; anything else is a fault of ours, logged with its trace."""
 
@@ -50,8 +52,16 @@ _EXPECTED = (StripeError, BehindError, Retry, Reject, Halt, DBAPIError)
 class Watch:
     """The tasks of one process; `run` belongs to one thread."""
 
-    def __init__(self, settings: ConsumerSettings, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        settings: ConsumerSettings,
+        registry: CollectorRegistry,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        nightly: VerifyOptions = NIGHTLY,
+    ) -> None:
         self._settings = settings
+        self._nightly = nightly
         self._backfill = load(BackfillSettings)
         self._reconcile_settings = load(ReconcileSettings)
         self._metrics = StripeMetrics(registry)
@@ -59,9 +69,7 @@ class Watch:
         self._ending = threading.Event()
         self._ties = Ties(self._engine)
         every = Every(settings.reconcile_minutes * MINUTE, time.monotonic)
-        nightly = None
-        if settings.verify_at is not None:
-            nightly = Daily(settings.verify_at, lambda: datetime.now(UTC))
+        daily = None if settings.verify_at is None else Daily(settings.verify_at, now)
         self._tasks: list[tuple[StripeTask, Every | Daily | None, Turn, Callable[[], None]]] = [
             (
                 StripeTask.TIES,
@@ -75,7 +83,7 @@ class Watch:
                 Turn.RECONCILE,
                 self._reconcile,
             ),
-            (StripeTask.VERIFY, nightly, Turn.VERIFY, self._verify),
+            (StripeTask.VERIFY, daily, Turn.VERIFY, self._verify),
         ]
 
     def run(self) -> None:
@@ -152,7 +160,7 @@ class Watch:
     def _verify(self) -> None:
         if self._was_done(Task.VERIFY, HALF_A_DAY):
             return
-        outcome = verify(self._backfill, VerifyOptions(full=True), self._engine)
+        outcome = verify(self._backfill, self._nightly, self._engine)
         kinds = Counter(one.kind for one in outcome.found)
         for kind in DriftKind:
             self._metrics.drift.labels(kind).set(kinds[kind])
