@@ -22,6 +22,7 @@ from schemas.stripe_event import (
 
 PREFIX = "fetch_"
 FAILURE = "invoice.payment_failed"
+_UNPAID = frozenset({"open", "uncollectible"})
 _FETCHED = "hookline.fetched"
 """Stands for an event's type; whatever is read of an object is read by the object's own kind."""
 
@@ -87,12 +88,17 @@ def read_failure(document: Json) -> tuple[str, Invoice] | None:
     return reading.subscription, reading.fact
 
 
+def is_overdue(invoice: Json) -> bool:
+    """Tell whether Stripe has tried to collect an invoice that is still unpaid."""
+    return bool(invoice.get("attempted")) and invoice.get("status") in _UNPAID
+
+
 def read_old_failure(invoice: Json, at: int) -> Invoice | None:
     """Return the failure of an unpaid invoice whose event is gone: since it was due, or None.
 
     Stripe tries to collect an invoice when it finalizes it, and says of no later moment.
     """
-    if not invoice.get("attempted") or invoice.get("status") not in {"open", "uncollectible"}:
+    if not is_overdue(invoice):
         return None
     transitions = invoice.get("status_transitions")
     finalized = transitions.get("finalized_at") if isinstance(transitions, dict) else None

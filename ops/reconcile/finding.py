@@ -16,9 +16,6 @@ from schemas.stripe_event import BadEvent, Route, decode_event, decode_route
 SETTLED_SECONDS = 60
 """Stripe's list is complete only so long behind now; a delivery may take as long."""
 
-REACH_SECONDS = 30 * 24 * 3600
-"""Stripe lists its events for so long."""
-
 _TYPES = text("SELECT DISTINCT type FROM webhook_events WHERE created_at >= :since")
 
 

@@ -17,9 +17,9 @@ from consumer.storage.history import snapshot
 from consumer.storage.positions import load_all
 from consumer.storage.stripe_tasks import Task, end, load
 from ops.counting import count
-from ops.reconcile.finding import REACH_SECONDS, SETTLED_SECONDS, Missing, Search
+from ops.reconcile.finding import SETTLED_SECONDS, Missing, Search
 from ops.reconcile.sending import Sender
-from ops.stripe_api.client import StripeApi, open_api
+from ops.stripe_api.client import REACH_SECONDS, StripeApi, open_api
 from ops.stripe_api.one_at_a_time import Turn, take_turn
 from ops.usage import UsageError
 from schemas.settings import ReconcileSettings

@@ -36,6 +36,9 @@ PATIENCE_SECONDS = 300.0
 """So long a request is tried again that Stripe does not answer, or answers 429 or 5xx."""
 
 LONGEST_PAUSE_SECONDS = 30.0
+REACH_SECONDS = 30 * 24 * 3600
+"""Stripe lists its events for so long."""
+
 SETTLED_SECONDS = 1
 """What was true a second before the server's Date is in the answer for sure."""
 

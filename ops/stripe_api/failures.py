@@ -3,15 +3,9 @@
 from collections.abc import Iterator
 
 from consumer.billing.facts import Invoice
-from consumer.fetched import read_failure, read_old_failure
-from ops.stripe_api.client import Listing, Params, StripeApi
+from consumer.fetched import FAILURE, is_overdue, read_failure, read_old_failure
+from ops.stripe_api.client import REACH_SECONDS, Listing, Params, StripeApi
 from schemas.stripe_event import Json
-
-REACH_SECONDS = 30 * 24 * 3600
-"""Stripe lists its events for so long."""
-
-UNPAID = frozenset({"open", "uncollectible"})
-FAILURE = "invoice.payment_failed"
 
 
 class Failures:
@@ -33,7 +27,7 @@ class Failures:
         that failed within the list's reach and is not in it has only just failed: its event comes.
         """
         invoice = subscription.get("latest_invoice")
-        if not isinstance(invoice, dict) or not _was_tried(invoice):
+        if not isinstance(invoice, dict) or not is_overdue(invoice):
             return []
         name = str(invoice.get("id"))
         if name not in self._known and self._listed_at < at:
@@ -61,7 +55,3 @@ class Failures:
 def _walk(api: StripeApi | None, params: Params) -> Iterator[Json]:
     for page in api.walk(Listing.EVENTS, params) if api is not None else ():
         yield from page.objects
-
-
-def _was_tried(invoice: Json) -> bool:
-    return bool(invoice.get("attempted")) and invoice.get("status") in UNPAID

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from consumer.fetched import PREFIX, Fetched, read_failure, read_fetched
+from consumer.fetched import FAILURE, PREFIX, Fetched, read_failure, read_fetched
 from ops.stripe_api.client import Listing, Params, StripeError
-from ops.stripe_api.failures import FAILURE, Failures
+from ops.stripe_api.failures import Failures
 from schemas.stripe_event import BadEvent, Json, customer_id_of
 
 
