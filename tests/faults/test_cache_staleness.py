@@ -130,6 +130,7 @@ def test_no_answer_is_older_than_promised(
         reads=readers.count,
         reads_without_a_fault=healthy,
         out_of_the_cache=readers.cached,
+        unanswered=readers.unanswered,
         behind=calm.behind,
         p999_us=round(calm.quantile(HEALTHY_SHARE) * 1e6),
         oldest_ms=round(calm.oldest * 1e3),

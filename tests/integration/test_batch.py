@@ -3,11 +3,15 @@
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
 import pytest
 import redis
+import time_machine
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from sqlalchemy import text
 
@@ -15,14 +19,20 @@ import consumer.decode
 from consumer.billing.handlers import read_event
 from consumer.errors import Cause, Halt, Retry
 from consumer.failpoints import pass_by
+from consumer.storage.bounded_redis import BoundedRedis
 from consumer.storage.engine import make_engine
+from consumer.storage.invalidation import Sweeper
 from consumer.storage.positions import Position
 from consumer.storage.postgres import PostgresLedger
-from schemas.redis_keys import mark_key
+from consumer.storage.redis_session import Session, open_session
+from schemas.labels import RedisOperation
+from schemas.metrics import RedisMetrics
+from schemas.redis_keys import entitlement_key, mark_key
 from schemas.settings import DatabaseSettings
 from schemas.stripe_event import StripeEvent
 from support.bench import START, Bench, records
 from support.proxy import Proxy
+from support.reading import INSERT
 from support.stripe import DAY, Json, event, invoice, subscription
 
 
@@ -340,6 +350,51 @@ def test_invalidation_rows_vanish_once_redis_has_answered(bench: Bench) -> None:
     with bench.ledger.transaction() as transaction:
         bench.sweeper.sweep(transaction)
     assert bench.query("SELECT count(*) FROM cache_invalidations") == [(0,)]
+
+
+def test_a_row_stays_until_redis_has_answered(bench: Bench) -> None:
+    """A sweeper without Redis deletes nothing; one that reaches it drops entry and row."""
+    with bench.ledger.transaction() as transaction:
+        transaction.record_invalidation(["cus_1"])
+    age_rows(bench)
+    away = BoundedRedis(
+        partial(open_session, "redis://127.0.0.1:1/0"), RedisMetrics(CollectorRegistry())
+    )
+    with bench.ledger.transaction() as transaction:
+        Sweeper(away).sweep(transaction)
+    away.close()
+    assert bench.query("SELECT customers FROM cache_invalidations") == [(["cus_1"],)]
+
+    def store(session: Session) -> str:
+        key = entitlement_key(session.generation, "cus_1")
+        session.client.set(key, "old")
+        return key
+
+    key = bench.redis.ask(RedisOperation.SWEEP, store)
+    with bench.ledger.transaction() as transaction:
+        bench.sweeper.sweep(transaction)
+    assert bench.redis.ask(RedisOperation.SWEEP, lambda s: int(s.client.exists(str(key)))) == 0
+    assert bench.query("SELECT count(*) FROM cache_invalidations") == [(0,)]
+
+
+def age_rows(bench: Bench) -> None:
+    """Let a second go by for the rows that wait to be swept."""
+    with psycopg.connect(bench.url) as connection:
+        connection.execute("UPDATE cache_invalidations SET created_at = now() - interval '2 s'")
+
+
+@pytest.mark.parametrize("hours", [-48, 48], ids=["behind", "ahead"])
+def test_a_wrong_clock_ends_no_grace_period_early_or_late(bench: Bench, hours: int) -> None:
+    """PostgreSQL's clock says which are over, whatever the process believes."""
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    with psycopg.connect(bench.url) as connection:
+        for name, end in (("over", now - hour), ("runs", now + hour)):
+            row = [f"sub_{name}", f"cus_{name}", "past_due", "pro", None, end]
+            connection.execute(INSERT, row)
+    with time_machine.travel(now + hours * hour), bench.ledger.transaction() as found:
+        expired = found.expire_graces(None, 10)
+    assert list(expired.customers) == ["cus_over"]
+    assert abs(expired.now - now) < timedelta(minutes=5)
 
 
 def test_the_first_reference_stays(bench: Bench) -> None:

@@ -24,6 +24,7 @@ import uvloop
 from redis.client import Pipeline
 
 from consumer.gatekeeper.client import AsyncGatekeeper
+from consumer.gatekeeper.primary import Unreadable
 from schemas.settings import ReaderSettings
 from support.forked import Fleet
 from support.pipeline import Pipeline as Deployment
@@ -135,7 +136,10 @@ class Readers:
         self._numbers = array("H")
         self._versions = array("q")
         self._asked = array("d")
-        self._cached = 0
+        self.cached = 0
+        """Answers that came out of the cache."""
+        self.unanswered = 0
+        """Questions that got none, for PostgreSQL did not answer in time: an error is not old."""
         self._ending = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="readers")
@@ -158,11 +162,6 @@ class Readers:
     def count(self) -> int:
         """Return how many answers there are so far."""
         return len(self._asked)
-
-    @property
-    def cached(self) -> int:
-        """Return how many of them came out of the cache."""
-        return self._cached
 
     def go_on(self, answers: int, seconds: float = 0.0) -> None:
         """Wait for so many more answers, some of them asked for so much later than now."""
@@ -213,11 +212,15 @@ class Readers:
         while not self._ending:
             number = self._random.randrange(len(CUSTOMERS))
             asked = time.time()
-            answer = await gatekeeper.by_customer(CUSTOMERS[number])
+            try:
+                answer = await gatekeeper.by_customer(CUSTOMERS[number])
+            except Unreadable:
+                self.unanswered += 1
+                continue
             self._numbers.append(number)
             self._versions.append(answer.version)
             self._asked.append(asked)
-            self._cached += answer.source == "cache"
+            self.cached += answer.source == "cache"
 
 
 def commits_of(deployment: Deployment) -> dict[str, dict[int, float]]:
