@@ -5,12 +5,16 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Protocol
 
 import httpx2 as httpx
 
+from ops.simulator.life import Event
+from schemas.envelope import Envelope
 from schemas.signature import sign
+from schemas.stripe_event import decode_route
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 """Where ingest is, unless HOOKLINE_INGEST_URL says otherwise."""
@@ -34,6 +38,21 @@ class Signable(Protocol):
     @property
     def body(self) -> bytes:
         """The bytes to sign and send."""
+
+
+def enclose(event: Event, secret: str) -> Envelope:
+    """Return a simulated event as ingest would publish it now, for who writes to Kafka himself."""
+    now = datetime.now(UTC)
+    return Envelope(
+        key=decode_route(event.body).key,
+        body=event.body,
+        event_id=event.id,
+        type=event.type,
+        created=datetime.fromtimestamp(event.created, UTC),
+        livemode=False,
+        received_at=now,
+        signature=sign(event.body, secret, int(now.timestamp())).encode(),
+    )
 
 
 @dataclass(frozen=True, slots=True)

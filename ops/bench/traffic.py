@@ -10,14 +10,14 @@ from itertools import islice
 from random import Random
 from typing import NamedTuple
 
+from ops.delivery import enclose
 from ops.invariants.subject import Sent
 from ops.simulator.deliveries import mix
 from ops.simulator.history import History, World
 from ops.simulator.life import Event
 from ops.simulator.truth import CustomerTruth
-from schemas.envelope import Envelope, Headers, to_headers, to_key
+from schemas.envelope import Headers, to_headers, to_key
 from schemas.signature import sign
-from schemas.stripe_event import decode_route
 
 END = 1_795_000_000
 SECRET = "whsec_bench_secret"  # noqa: S105 - of servers that live for a benchmark
@@ -87,17 +87,7 @@ def poisoned(events: int, seed: str) -> Traffic:
 
 def outgoing(event: Event) -> Outgoing:
     """Return an event as ingest would write it now."""
-    now = datetime.now(UTC)
-    envelope = Envelope(
-        key=decode_route(event.body).key,
-        body=event.body,
-        event_id=event.id,
-        type=event.type,
-        created=datetime.fromtimestamp(event.created, UTC),
-        livemode=False,
-        received_at=now,
-        signature=sign(event.body, SECRET, int(now.timestamp())).encode(),
-    )
+    envelope = enclose(event, SECRET)
     return Outgoing(to_key(envelope), event.body, to_headers(envelope))
 
 

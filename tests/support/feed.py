@@ -4,17 +4,15 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from itertools import islice
 from random import Random
 
 from confluent_kafka import Producer
 
+from ops.delivery import enclose
 from ops.simulator.history import History, World
 from ops.simulator.life import Event
-from schemas.envelope import Envelope, to_headers, to_key
-from schemas.signature import sign
-from schemas.stripe_event import decode_route
+from schemas.envelope import to_headers, to_key
 from support.load import END
 from support.pipeline import SECRET, Pipeline
 
@@ -48,17 +46,7 @@ class Feed:
 
     def produce(self, event: Event, acknowledged: list[object] | None = None) -> None:
         """Write one event; its error or None goes into the list when the broker has answered."""
-        now = datetime.now(UTC)
-        envelope = Envelope(
-            key=decode_route(event.body).key,
-            body=event.body,
-            event_id=event.id,
-            type=event.type,
-            created=datetime.fromtimestamp(event.created, UTC),
-            livemode=False,
-            received_at=now,
-            signature=sign(event.body, SECRET, int(now.timestamp())).encode(),
-        )
+        envelope = enclose(event, SECRET)
         while True:
             try:
                 self.producer.produce(

@@ -4,7 +4,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,14 @@ from pydantic import SecretStr
 
 from consumer.repair import Repair
 from consumer.storage.engine import make_engine
-from ops.delivery import Delivery, deliver
+from ops.delivery import Delivery, deliver, enclose
 from ops.simulator.deliveries import mix
 from ops.simulator.history import History
 from ops.simulator.life import Event, Pace
 from property.world import world
-from schemas.envelope import Envelope, to_headers, to_key
+from schemas.envelope import to_headers, to_key
 from schemas.plans import load_plans
 from schemas.settings import DatabaseSettings
-from schemas.signature import sign
-from schemas.stripe_event import decode_route
 from support.billing import GRACE
 from support.pipeline import SECRET, Pipeline
 from support.polling import eventually
@@ -113,17 +110,7 @@ def publish(pipeline: Pipeline, events: Iterable[Event]) -> int:
         {"bootstrap.servers": pipeline.variables["HOOKLINE_KAFKA_BOOTSTRAP"], "linger.ms": 5}
     )
     for event in events:
-        now = datetime.now(UTC)
-        envelope = Envelope(
-            key=decode_route(event.body).key,
-            body=event.body,
-            event_id=event.id,
-            type=event.type,
-            created=datetime.fromtimestamp(event.created, UTC),
-            livemode=False,
-            received_at=now,
-            signature=sign(event.body, SECRET, int(now.timestamp())).encode(),
-        )
+        envelope = enclose(event, SECRET)
         producer.produce(
             pipeline.variables["HOOKLINE_KAFKA_TOPIC"],
             value=event.body,
