@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, cycle
 from random import Random
 from types import TracebackType
 from typing import Self
@@ -66,6 +66,7 @@ class Changes:
         self._topic = topic
         self._random = random
         self._seconds = count(1)
+        self._prices: dict[str, Iterator[str]] = {one: cycle(PRICES) for one in CUSTOMERS}
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="changes")
         self.sent: list[str] = []
@@ -97,13 +98,13 @@ class Changes:
         self.sent += [str(one["id"]) for one in events]
 
     def _change(self, customer: str) -> Json:
-        second = next(self._seconds)
+        """Return an event that changes the customer's answer: each one has another price."""
         owned = subscription(
             id=customer.replace("cus", "sub"),
             customer=customer,
-            prices=(PRICES[second % 2],),
+            prices=(next(self._prices[customer]),),
         )
-        return event("customer.subscription.updated", owned, second)
+        return event("customer.subscription.updated", owned, next(self._seconds))
 
 
 @dataclass(frozen=True, slots=True)
