@@ -6,6 +6,7 @@ has the event durably, or that it is not for this deployment. A raw ASGI app: th
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -204,6 +205,9 @@ class Request:
 
 def _tell(answer: Answer, request: Request) -> None:
     """Write one line: at debug what was accepted, at info what was not, at warning our own 503."""
+    is_accepted = answer.reason is RequestReason.ACCEPTED
+    if is_accepted and not log.is_enabled_for(logging.DEBUG):
+        return
     place: dict[str, Any] = {
         name: answer.body[name] for name in ("partition", "offset") if name in answer.body
     }
@@ -215,7 +219,7 @@ def _tell(answer: Answer, request: Request) -> None:
         "trace_id": request.trace.trace_id,
         "seconds": round(time.perf_counter() - request.began, 6),
     }
-    if answer.reason is RequestReason.ACCEPTED:
+    if is_accepted:
         log.debug("accepted", **facts)
     elif answer.status < HTTPStatus.BAD_REQUEST:
         log.info("ignored", **facts)
