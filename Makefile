@@ -46,16 +46,16 @@ prove: $(STAMP) ## Prove the laws of ordering on a new seed's histories (minutes
 	  tests/property tests/unit/billing/test_captured.py tests/unit/test_cache_model.py \
 	  tests/system/test_every_order.py $(ARGS)
 
-faults: $(STAMP) ## Kill, stop and starve consumers on real servers (half an hour); SEED=… replays
+faults: $(STAMP) ## Kill, stop and starve consumers on real servers (an hour or two); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 3600 tests/faults tests/system/test_join.py $(ARGS)
 
-simulate-faults: $(STAMP) ## Run consumers on 10,000 seeds of faults, in memory (half an hour); SEED=… replays
+simulate-faults: $(STAMP) ## Run consumers on 10,000 seeds of faults, in memory (an hour); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 7200 tests/simulation $(ARGS)
 
 fuzz: $(STAMP) .venv/.fuzzer ## Forge a million requests, ask the SDK, atheris and the clock (minutes); SEED=… replays
 	@$(LONG_RUN) $(BIN)/python -m pytest -qs --timeout 3600 tests/fuzz $(ARGS)
 
-bench: $(STAMP) $(PEERS) ## Measure ratios on this machine (40 minutes; ARGS="--rounds 2": 20, --quick: 4); starts servers of its own
+bench: $(STAMP) $(PEERS) ## Measure ratios on this machine (ARGS=--quick: one small round); starts servers of its own
 	@$(BIN)/hookline bench $(ARGS)
 
 profile: $(STAMP) ## Write flame graphs of a consumer and of ingest under load into .hookline/profile
