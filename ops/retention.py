@@ -6,12 +6,12 @@ from datetime import UTC, date, datetime
 
 import stamina
 from rich.console import Console
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from consumer.errors import Retry, verdict_of
 from consumer.storage.engine import make_engine
-from consumer.storage.history import snapshot
+from consumer.storage.history import allow_endless_statements, snapshot
 from consumer.storage.partitions import add_months, start_of
 from consumer.storage.removals import (
     Holding,
@@ -86,7 +86,7 @@ def find_old(engine: Engine, first_kept: date) -> Old:
     """Return what lies before a month."""
     before = start_of(first_kept)
     with snapshot(engine) as connection:
-        _take_your_time(connection)
+        allow_endless_statements(connection)
         months = months_before(connection, first_kept)
         return Old(
             before,
@@ -103,7 +103,7 @@ def remove(engine: Engine, old: Old) -> None:
     if not (old.others or old.letters):
         return
     with engine.begin() as connection:
-        _take_your_time(connection)
+        allow_endless_statements(connection)
         letters = drop_resolved_letters(connection, old.before)
         record_removal(connection, None, old.before, Holding(old.others, letters, None))
     while _patiently(_remove_others, engine, old.before):
@@ -119,10 +119,6 @@ def _remove_month(engine: Engine, month: date, events: int) -> None:
 def _remove_others(engine: Engine, before: datetime) -> int:
     with engine.begin() as connection:
         return drop_others(connection, before)
-
-
-def _take_your_time(connection: Connection) -> None:
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
 
 
 def _may_pass(error: Exception) -> bool:

@@ -122,6 +122,11 @@ def allow_long_statements(connection: Connection) -> None:
     connection.execute(text(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}"))
 
 
+def allow_endless_statements(connection: Connection) -> None:
+    """Let the statements of the open transaction take as long as whole tables need."""
+    connection.execute(text("SET LOCAL statement_timeout = 0"))
+
+
 def count_customers(connection: Connection) -> int:
     """Return how many customers there are."""
     return int(connection.scalar(text("SELECT count(*) FROM customers")) or 0)
@@ -134,7 +139,7 @@ def next_customers(connection: Connection, after: str, size: int) -> list[str]:
 
 def find_strays(connection: Connection) -> list[str]:
     """Return the customers that events or subscriptions name, and that have no row."""
-    connection.execute(text("SET LOCAL statement_timeout = 0"))
+    allow_endless_statements(connection)
     return list(connection.scalars(_STRAYS))
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Engine, text
 
 from consumer.records import Record
-from consumer.storage.history import snapshot
+from consumer.storage.history import allow_endless_statements, snapshot
 from consumer.storage.removals import Removals, load_removals
 from ops.counting import count
 from ops.invariants.event_log import Bounds, EventLog
@@ -244,7 +244,7 @@ def check_doubles(subject: Subject) -> Looking:
     """
     scope = _SCOPE if subject.customers is not None else ""
     with snapshot(subject.engine) as connection:
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        allow_endless_statements(connection)
         for statement, words in ((_DOUBLED, "had its effect"), (_TWICE, "stands recorded")):
             rows = connection.execute(
                 text(statement.format(scope=scope)),
