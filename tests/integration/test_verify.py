@@ -234,6 +234,19 @@ def test_every_kind_of_drift_is_found_told_and_mended(
     assert ("backfilled",) not in entries
 
 
+def test_a_row_edited_after_a_repair_is_mended_again(
+    bench: Bench, hookline: Run, twin: StripeTwin
+) -> None:
+    """Stripe says nothing that is not known already: the row is written anew all the same."""
+    drift = Drift("again", bench, twin)
+    lost_plan(drift)
+    assert hookline("verify", "--full", "--repair", "--wait", "0").exit_code == 0
+    drift.change("UPDATE subscriptions SET status = 'trialing' WHERE subscription_id = :id")
+    mended = hookline("verify", "--full", "--repair", "--wait", "0")
+    assert mended.exit_code == 0, mended.output
+    assert bench.query("SELECT status FROM subscriptions") == [("active",)]
+
+
 def test_what_no_merging_can_mend_stays_and_is_told(
     bench: Bench, hookline: Run, twin: StripeTwin, plans_file: Path
 ) -> None:
