@@ -116,7 +116,8 @@ class RedisCache:
     async def fill(self, lease: Lease, answer: Entitlement, seconds: float) -> None:
         """Store an answer for so long, if the lease still stands.
 
-        On another server than the lease's it stores nothing: the lease is not there.
+        On another server than the lease's it stores nothing: a copy of that lease may have come
+        there, and what is stored for it would be read once that server is left again.
         """
         milliseconds = int(min(seconds, ENTITLEMENT_SECONDS) * 1000)
         if milliseconds < 1:
