@@ -146,7 +146,10 @@ def test_old_months_go_under_load_and_the_state_stays(pipeline: Pipeline, run: R
     assert done.exit_code == 0, (done.output, done.exception)
     eventually(lambda: recorded(pipeline) == events - old + 200, 60, "applying the load")
     assert count_before(pipeline, cutoff) == 0
-    assert month_tables(pipeline) == [name for name in tables if name >= month_name(cutoff)]
+    # The consumer may have made room for months ahead meanwhile.
+    left = month_tables(pipeline)
+    assert min(left) >= month_name(cutoff)
+    assert set(left) >= {name for name in tables if name >= month_name(cutoff)}
     assert "is left to remove" in run("retention", "--months", "1", "--yes").output
     pipeline.execute("DELETE FROM subscriptions WHERE customer_id = 'cus_load'")
     pipeline.execute("DELETE FROM webhook_events WHERE customer_id = 'cus_load'")

@@ -85,6 +85,8 @@ class Run:
         self._weather.calm()
         world.calm()
         self._drain()
+        self._weather.set_back_at_rest()
+        self._drain()
         self._deliver_refused_again()
         self._drain()
         self._stop()
@@ -96,6 +98,9 @@ class Run:
         until = self._world.clock + REST_SECONDS
         while not is_drained(self._servers) and self._world.clock < until and not self._ended:
             self._step()
+        if not is_drained(self._servers):
+            left = self._servers.database.rows("cache_invalidations")
+            self._ended.append(f"not drained after {REST_SECONDS} s; entries to drop: {left}")
 
     def _stop(self) -> None:
         """Let every consumer leave in order."""

@@ -43,6 +43,12 @@ class Weather:
         """Let nothing happen any more."""
         self._is_calm = True
 
+    def set_back_at_rest(self) -> None:
+        """Lose transactions when no record comes any more by which a consumer would notice."""
+        if self._backups:
+            self._world.note("database set back at rest")
+            self._servers.database.restore(self._world.random.choice(self._backups[-3:]))
+
     def _plan(self, name: str, happening: Callable[[], None], every: float) -> None:
         def happen() -> None:
             if not self._is_calm:
