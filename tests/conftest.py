@@ -22,15 +22,17 @@ pytest_plugins = ["support.own_stack", "support.reporting"]
 _redis_numbers = itertools.count()
 
 
+KEPT = {"HOOKLINE_TEST_STACK", "HOOKLINE_CACHE_DIR"}
+OWN = {name for name in os.environ if name.startswith("HOOKLINE_")}
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep a person's own settings out of every test."""
-    for name in list(os.environ):
-        if name.startswith("HOOKLINE_") and name not in {
-            "HOOKLINE_TEST_STACK",
-            "HOOKLINE_CACHE_DIR",
-        }:
-            monkeypatch.delenv(name)
+    """Keep a person's own settings, and another test's, out of every test."""
+    found = {name for name in os.environ if name.startswith("HOOKLINE_")}
+    assert found <= OWN, f"a test before this one left {sorted(found - OWN)} behind"
+    for name in found - KEPT:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -142,13 +142,13 @@ def test_an_object_that_cannot_be_stored_is_left_out_and_named(
     assert bench.query("SELECT count(*) FROM subscriptions") == [(others,)]
 
 
-MISTAKES = {
+MISTAKES: dict[str, tuple[tuple[str, ...], dict[str, str | None], str]] = {
     "neither": ((), {}, "say where to read"),
     "both": (("--api", "FILE"), {}, "say where to read"),
     "no moment": (("FILE",), {}, "--taken is missing"),
     "no time": (("FILE", "--taken", "noon"), {}, "--taken noon: say a time like"),
     "no JSON": (("FILE", "--taken", "2024-01-01"), {}, "is no export"),
-    "no key": (("--api",), {"STRIPE_API_KEY": ""}, "HOOKLINE_STRIPE_API_KEY is not set"),
+    "no key": (("--api",), {"STRIPE_API_KEY": None}, "HOOKLINE_STRIPE_API_KEY is not set"),
     "wrong key": (("--api",), {"STRIPE_API_KEY": "rk_test_x"}, "Stripe refuses the key"),
     "other mode": (("--api",), {"LIVEMODE": "live", "STRIPE_API_KEY": KEY[:3] + "x"}, "refuses"),
 }
@@ -160,20 +160,14 @@ def test_a_mistake_is_one_sentence(
     hookline: Run,
     twin: StripeTwin,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What a person can put right is said with the option or setting to look at."""
     arguments, variables, sentence = MISTAKES[name]
     file = tmp_path / "export.json"
     file.write_text("no JSON")
     twin.live(KNOWN[:1], JOIN)
-    for variable, value in variables.items():
-        if value:
-            monkeypatch.setenv(f"HOOKLINE_{variable}", value)
-        else:
-            monkeypatch.delenv(f"HOOKLINE_{variable}")
     given = [str(file) if argument == "FILE" else argument for argument in arguments]
-    result = hookline("backfill", *given)
+    result = hookline("backfill", *given, **variables)
     assert sentence in str(result.exception)
     assert KEY not in str(result.exception)
 
@@ -203,17 +197,15 @@ def test_objects_of_the_other_mode_are_refused(hookline: Run, twin: StripeTwin) 
     ],
 )
 def test_a_setting_that_would_do_harm_is_refused(
-    hookline: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    variables: dict[str, str],
-    sentence: str,
+    hookline: Run, variables: dict[str, str], sentence: str
 ) -> None:
     """A key never travels in plain, and never meets a deployment of the other mode."""
     assert hookline is not None
-    for name, value in variables.items():
-        monkeypatch.setenv(f"HOOKLINE_{name}", value)
-    with pytest.raises(SettingsError, match=sentence):
-        load(BackfillSettings)
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in variables.items():
+            environment.setenv(f"HOOKLINE_{name}", value)
+        with pytest.raises(SettingsError, match=sentence):
+            load(BackfillSettings)
 
 
 def _rows(bench: Bench) -> list[object]:

@@ -127,16 +127,16 @@ def test_rows_in_bulk_keep_null_and_bytes(database_url: str) -> None:
 def test_months_are_attached_once_and_hold_their_events(database_url: str) -> None:
     """Events of an attached month stand in its partition, all others in the default one."""
     with make_engine(settings_of(database_url), "test").begin() as connection:
-        attached = attach_months(connection, date(2026, 11, 24))
+        attached = attach_months(connection, date(2031, 11, 24))
         assert attached == [
-            f"webhook_events_{month}" for month in ("2026_10", "2026_11", "2026_12", "2027_01")
+            f"webhook_events_{month}" for month in ("2031_10", "2031_11", "2031_12", "2032_01")
         ]
-        assert attach_months(connection, date(2026, 11, 25)) == []
+        assert attach_months(connection, date(2031, 11, 25)) == []
         write_events(
             connection,
             [
-                event_row("evt_now", datetime(2026, 11, 30, 23, 59, 59, tzinfo=UTC)),
-                event_row("evt_next", datetime(2026, 12, 1, tzinfo=UTC)),
+                event_row("evt_now", datetime(2031, 11, 30, 23, 59, 59, tzinfo=UTC)),
+                event_row("evt_next", datetime(2031, 12, 1, tzinfo=UTC)),
                 event_row("evt_old", datetime(2019, 1, 1, tzinfo=UTC)),
             ],
         )
@@ -144,8 +144,8 @@ def test_months_are_attached_once_and_hold_their_events(database_url: str) -> No
             text("SELECT event_id, tableoid::regclass::text FROM webhook_events ORDER BY 1")
         ).all()
         assert [tuple(row) for row in rows] == [
-            ("evt_next", "webhook_events_2026_12"),
-            ("evt_now", "webhook_events_2026_11"),
+            ("evt_next", "webhook_events_2031_12"),
+            ("evt_now", "webhook_events_2031_11"),
             ("evt_old", "webhook_events_other"),
         ]
 
@@ -153,8 +153,8 @@ def test_months_are_attached_once_and_hold_their_events(database_url: str) -> No
 def test_a_month_with_events_in_the_default_partition_stays_there(database_url: str) -> None:
     """Attaching never fails and never loses an event that came before its partition."""
     with make_engine(settings_of(database_url), "test").begin() as connection:
-        write_events(connection, [event_row("evt_1", datetime(2026, 12, 5, tzinfo=UTC))])
-        attached = attach_months(connection, date(2026, 11, 24))
-        assert "webhook_events_2026_12" not in attached
+        write_events(connection, [event_row("evt_1", datetime(2031, 12, 5, tzinfo=UTC))])
+        attached = attach_months(connection, date(2031, 11, 24))
+        assert "webhook_events_2031_12" not in attached
         assert len(attached) == 3
         assert connection.scalar(text("SELECT count(*) FROM webhook_events")) == 1

@@ -126,7 +126,8 @@ def command(
         }.items():
             environment.setenv(f"HOOKLINE_{name}", value)
 
-        def run(*arguments: str) -> Result:
-            return CliRunner().invoke(app, list(arguments))
+        def run(*arguments: str, **other: str | None) -> Result:
+            changed = {f"HOOKLINE_{name}": value for name, value in other.items()}
+            return CliRunner().invoke(app, list(arguments), env=changed)
 
         yield run

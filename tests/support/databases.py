@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
 from pydantic import SecretStr
 
+from consumer.storage.partitions import attach_months
 from ops.migrate import connect_for_migration, upgrade
 from schemas.settings import DatabaseSettings
 from support.servers import Servers
@@ -34,11 +36,12 @@ def database(servers: Servers, name: str, template: str = "template1") -> Iterat
 
 @contextmanager
 def migrated(servers: Servers, name: str) -> Iterator[str]:
-    """Create a database at this version, and yield its name, to be cloned."""
+    """Create a database as `hookline migrate` does, without tiers; yield its name, to be cloned."""
     with database(servers, name) as url:
         settings = DatabaseSettings(database_url=SecretStr(url))
         with connect_for_migration(settings) as connection:
             upgrade(connection)
+            attach_months(connection, datetime.now(UTC).date())
             connection.commit()
         yield name
 

@@ -93,7 +93,9 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / ".venv").symlink_to(Path(sys.prefix))
     events = folder / "path" / "to" / "events"
     events.mkdir(parents=True)
-    created = event("customer.subscription.created", subscription(customer="cus_123"))
+    bought = subscription(customer="cus_123")
+    bought["items"]["data"][0]["price"]["lookup_key"] = "pro_monthly"
+    created = event("customer.subscription.created", bought)
     (events / "created.json").write_text(json.dumps(created))
     return folder
 

@@ -24,7 +24,11 @@ STATE = """
 SELECT subscription_id, status, tier, prices, cancel_at, current_period_end, latest_invoice,
   grace_until, ambiguous, facts FROM subscriptions ORDER BY subscription_id
 """
-TRAIL = "SELECT event_id, subscription_id, action, after FROM billing_audit ORDER BY audit_id"
+# A grace period's end is written when its time comes, not with an event.
+TRAIL = """
+SELECT event_id, subscription_id, action, after FROM billing_audit
+WHERE action <> 'grace_period_expired' ORDER BY audit_id
+"""
 Run = Callable[..., Result]
 
 
