@@ -61,13 +61,17 @@ class Scene:
         self.readers.go_on(examples(10_000, 500))
 
     def kill_a_consumer(self) -> None:
-        """Kill a consumer between its COMMIT and Redis; another one runs.
+        """Kill a consumer between its COMMIT and Redis; another one runs."""
+        self.let_die()
+        self.readers.go_on(0, LONG_ENOUGH)
+
+    def let_die(self) -> None:
+        """Start a consumer that dies after a COMMIT.
 
         Not in its first batches: they may repeat what its predecessor has applied.
         """
         victim = self.fleet.spawn("victim", "after_commit:kill@8")
         eventually(lambda: not victim.is_alive(), 60, "its death")
-        self.readers.go_on(0, LONG_ENOUGH)
 
     def restart_redis(self) -> None:
         """Kill Redis, and start it with what it wrote down."""
@@ -167,10 +171,12 @@ def test_answers_of_a_broken_consumer_are_found_old(
     fleet: Fleet, valkey: Valkey, log: Topic, proof: Proof, what: str
 ) -> None:
     """Consumers that drop nothing, or only what they live to drop, leave answers past 2 s."""
-    with scene(fleet, valkey, log, proof, BROKEN[what]) as (stage, _):
+    with scene(fleet, valkey, log, proof, BROKEN[what]) as (stage, changes):
         stage.readers.go_on(1_000)
         for _ in range(5):
-            stage.kill_a_consumer()
+            stage.let_die()
+            with changes.paused():
+                stage.readers.go_on(0, LONG_ENOUGH)
             if stage.readers.judge(fleet).oldest > MOST_SECONDS:
                 return
     pytest.fail("no answer was found old")

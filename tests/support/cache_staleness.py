@@ -68,6 +68,7 @@ class Changes:
         self._seconds = count(1)
         self._prices: dict[str, Iterator[str]] = {one: cycle(PRICES) for one in CUSTOMERS}
         self._ending = threading.Event()
+        self._pausing = False
         self._thread = threading.Thread(target=self._run, name="changes")
         self.sent: list[str] = []
         """Ids of events, in order."""
@@ -89,9 +90,17 @@ class Changes:
         self._ending.set()
         self._thread.join()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Change nobody within the block, so that no later event drops what an earlier one left."""
+        self._pausing = True
+        yield
+        self._pausing = False
+
     def _run(self) -> None:
         while not self._ending.wait(WRITE_EVERY_SECONDS):
-            self._send([self._change(self._random.choice(CUSTOMERS))])
+            if not self._pausing:
+                self._send([self._change(self._random.choice(CUSTOMERS))])
 
     def _send(self, events: list[Json]) -> None:
         self._topic.send(events)
