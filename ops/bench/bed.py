@@ -22,6 +22,7 @@ from redis import Redis
 
 from consumer.storage.partitions import attach_months
 from consumer.storage.tiers import write_tiers
+from ops.bench.processes import processor_seconds
 from ops.bench.traffic import END, SECRET, Traffic
 from ops.bench.writer import Writer
 from ops.embedded.errors import EmbeddedError
@@ -54,7 +55,7 @@ class Deployment:
     topic: Topic
     folder: Path
     _stack: ExitStack = field(default_factory=ExitStack)
-    _members: dict[str, Member] = field(default_factory=dict)
+    _processes: dict[str, Process] = field(default_factory=dict)
 
     @property
     def database_url(self) -> str:
@@ -71,18 +72,23 @@ class Deployment:
         member.start_seconds = 120
         member.prepare()
         member.spawn()
-        self._members[name] = member
+        self._processes[name] = member.process
         return member
 
     def pid(self, name: str) -> int:
-        """Return the process of a member; raises EmbeddedError if it does not run."""
-        return self._members[name].pid
+        """Return what the run started under this name; raises EmbeddedError if it has ended."""
+        return self._processes[name].pid
+
+    def processor_seconds(self) -> float:
+        """Return the processor time of all that the run has started and that still works."""
+        return sum(processor_seconds(one.pid) for one in self._processes.values() if one.is_alive())
 
     def process(self, name: str, command: list[str], **own: str) -> Process:
         """Start a process that is not hookline's; it ends with the run. Does not wait."""
         process = Process(name, self.folder, environment={**self.variables, **own})
         self._stack.callback(process.stop)
         process.start(command)
+        self._processes[name] = process
         return process
 
     def query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -47,13 +47,11 @@ def results_of(scenario: Scenario, rounds: Rounds) -> list[Result]:
 
 
 def control_of(scenario: Scenario, rounds: Rounds) -> Result | None:
-    """Return the ratio of the first arm to its equal: 1, but for noise."""
-    if scenario.control is None or not scenario.ratios:
+    """Return the ratio of an arm to its equal: 1, but for noise."""
+    if scenario.control is None:
         return None
-    name = scenario.ratios[0].over.name
-    first, figure = Figure(scenario.arms[0].name, name), Figure(scenario.control, name)
-    ratio = Ratio(CONTROL, "the first arm / itself", first, (figure,), None, None)
-    return _result(ratio, rounds)
+    arm, again = scenario.control
+    return _result(Ratio(CONTROL, f"{arm.arm} / itself", arm, (again,), None, None), rounds)
 
 
 def figures_of(arm: str, rounds: Rounds) -> dict[str, float]:

@@ -28,15 +28,6 @@ def describe_machine(bed: Bed) -> dict[str, Any]:
     }
 
 
-def memory_of(pid: int) -> float:
-    """Return the memory that a process holds, in bytes; 0 where the system does not tell."""
-    try:
-        fields = Path(f"/proc/{pid}/statm").read_text().split()
-    except OSError:
-        return 0.0
-    return float(int(fields[1]) * os.sysconf("SC_PAGE_SIZE"))
-
-
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -64,8 +64,8 @@ class Scenario:
     title: str
     arms: tuple[Arm, ...]
     ratios: tuple[Ratio, ...]
-    control: str | None = None
-    """The arm that is the same as the first one: what differs between the two is noise."""
+    control: tuple[Figure, Figure] | None = None
+    """The same figure of two arms that are the same: what differs between them is noise."""
     notes: tuple[str, ...] = ()
 
 

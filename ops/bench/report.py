@@ -10,7 +10,15 @@ from ops.bench.figures import Result, figures_of
 from ops.bench.measure import Measured
 from ops.bench.model import Sample, Scale
 
-UNITS = {"rate": ("/s", 1.0), "memory": (" MB", 1e-6), "p50": (" ms", 1e3), "p99": (" ms", 1e3)}
+UNITS = {
+    "rate": ("/s", 1.0),
+    "memory": (" MB", 1e-6),
+    "p50": (" ms", 1e3),
+    "p95": (" ms", 1e3),
+    "p99": (" ms", 1e3),
+    "cpu": (" µs", 1e6),
+    "postgresql": (" µs", 1e6),
+}
 
 THREE_DIGITS = 100
 
@@ -93,7 +101,7 @@ def _verdict(result: Result) -> str:
 def _figures(one: Measured) -> Table:
     title = f"{one.scenario.id}: {one.scenario.title}"
     if one.control is not None and one.control.value is not None:
-        title += f" (noise: the first arm / itself is {one.control.value:.2f})"
+        title += f" (noise: {one.control.ratio.says} is {one.control.value:.2f})"
     found = {arm.name: figures_of(arm.name, one.rounds) for arm in one.scenario.arms}
     names = list(dict.fromkeys(name for figures in found.values() for name in figures))
     table = Table("arm", *names, title=title, title_justify="left")

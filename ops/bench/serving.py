@@ -1,6 +1,7 @@
 """A server under load: started for the run, loaded by a generator that is proven, and checked."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from ops.bench.commits import percentiles
 from ops.bench.load import Outcome, Spec, write_requests
 from ops.bench.model import Sample
 from ops.bench.peer import own_peer
+from ops.bench.processes import processor_seconds
 from ops.embedded.errors import EmbeddedError
 from ops.embedded.ports import free_ports, is_listening
 from ops.embedded.processes import Process
@@ -59,11 +61,7 @@ class Generator:
         write_requests(Path(spec.requests), requests)
         (folder / "spec").write_text(json.dumps(asdict(spec)))
         command = [sys.executable, "-m", "ops.bench.load", str(folder / "spec")]
-        ended = subprocess.run(  # noqa: S603 - our own command line
-            command, capture_output=True, text=True, timeout=GENERATOR_SECONDS, check=False
-        )
-        if ended.returncode:
-            raise EmbeddedError(f"the load generator ended:\n{ended.stderr[-500:]}")
+        run_to_end("the load generator", command)
         return Outcome(**json.loads(Path(spec.outcome).read_text()))
 
     def problems(self, outcome: Outcome) -> list[str]:
@@ -72,6 +70,20 @@ class Generator:
             return []
         reached, measured = f"{self.proven:,.0f}", f"{outcome.rate:,.0f}"
         return [f"the generator reaches {reached}/s, not {PROVEN_TIMES:g} times {measured}/s"]
+
+
+def run_to_end(name: str, command: Sequence[str], **environment: str) -> None:
+    """Run a process that ends by itself; blocks. Raises EmbeddedError if it fails."""
+    ended = subprocess.run(  # noqa: S603 - our own command line
+        command,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=GENERATOR_SECONDS,
+        check=False,
+    )
+    if ended.returncode:
+        raise EmbeddedError(f"{name} ended:\n{ended.stderr[-500:]}")
 
 
 def serve_under_load(
@@ -86,21 +98,32 @@ def serve_under_load(
 ) -> Sample:
     """Start a server, load it, and hold its answers against what is there; blocks.
 
-    Requests a second, and p50 and p99 of their times as the generator saw them.
+    Requests a second, p50, p95 and p99 of their times as the generator saw them, and the
+    processor time of each for the server (`cpu`) and for PostgreSQL, all in seconds.
     """
     asked = requests()
     generator.prove(bed, asked)
     with bed.deployment(topic, template=template) as deployment:
         port = start(deployment)
         wait_until_listening(port)
+        before = _effort(deployment)
         outcome = generator.run(deployment.folder, port, asked)
+        effort = [after - was for was, after in zip(before, _effort(deployment), strict=True)]
         checked, problems = check(deployment, outcome)
     problems += generator.problems(outcome)
     if others := {status: n for status, n in outcome.statuses.items() if status != "200"}:
         problems.append(f"answers other than 200: {others}")
+    each = [seconds / max(len(outcome.answers), 1) for seconds in effort]
     figures = {"rate": outcome.rate} | percentiles(outcome.latencies)
+    figures |= dict(zip(("cpu", "postgresql"), each, strict=True))
     raw = {"generator": generator.proven, "statuses": outcome.statuses}
     return Sample(figures, checked, problems, raw)
+
+
+def _effort(deployment: Deployment) -> tuple[float, float]:
+    """Return the processor time of the server and of PostgreSQL so far."""
+    own = deployment.processor_seconds()
+    return own, processor_seconds(deployment.bed.pids()["postgresql"])
 
 
 def wait_until_listening(port: int) -> None:

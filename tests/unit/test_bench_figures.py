@@ -15,7 +15,7 @@ def sample(rate: float, *problems: str) -> Sample:
     return Sample({"rate": rate}, "everything", problems)
 
 
-def scenario(*ratios: Ratio, control: str | None = None) -> Scenario:
+def scenario(*ratios: Ratio, control: tuple[Figure, Figure] | None = None) -> Scenario:
     """Return a scenario of two arms."""
     arms = (Arm("a", lambda _bed: sample(1)), Arm("b", lambda _bed: sample(1)))
     return Scenario("x", "test", arms, ratios, control)
@@ -76,7 +76,7 @@ def test_one_of_several_missing_voids_the_round() -> None:
 def test_the_control_divides_the_first_arm_by_its_equal() -> None:
     """What it differs from one by is noise."""
     rounds = [{"a": sample(10), "b": sample(8)}, {"a": sample(9), "b": sample(9)}]
-    found = control_of(scenario(RATIO, control="b"), rounds)
+    found = control_of(scenario(RATIO, control=(Figure("a"), Figure("b"))), rounds)
     assert found is not None
     assert found.each == (1.25, 1.0)
 

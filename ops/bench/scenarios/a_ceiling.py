@@ -29,6 +29,6 @@ def scenario(scale: Scale) -> Scenario:
                 0.6,
             ),
         ),
-        control="hookline again",
+        control=(Figure("hookline"), Figure("hookline again")),
         notes=("faster SQL makes this ratio harder: read it together with b",),
     )

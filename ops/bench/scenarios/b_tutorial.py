@@ -30,5 +30,5 @@ def scenario(scale: Scale) -> Scenario:
                 100,
             ),
         ),
-        control="hookline again",
+        control=(Figure("hookline"), Figure("hookline again")),
     )

@@ -57,7 +57,7 @@ def scenario(scale: Scale) -> Scenario:
                 3,
             ),
         ),
-        control="hookline again",
+        control=(Figure("hookline"), Figure("hookline again")),
         notes=tuple(
             f"{name} is not installed: `make bench` does that"
             for name in FRAMEWORKS.keys() - present.keys()

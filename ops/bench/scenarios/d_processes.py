@@ -33,6 +33,6 @@ def scenario(scale: Scale) -> Scenario:
                 None,
             ),
         ),
-        control="one again",
+        control=(Figure("one"), Figure("one again")),
         notes=SHARED,
     )

@@ -24,5 +24,5 @@ def scenario(scale: Scale) -> Scenario:
             Ratio("e-zipf", "Zipf customers / uniform", Figure("Zipf"), under, 0.8, 0.95),
             Ratio("e-one", "one has half / uniform", Figure("one has half"), under, 0.8, 0.95),
         ),
-        control="uniform again",
+        control=(Figure("uniform"), Figure("uniform again")),
     )

@@ -34,5 +34,5 @@ def scenario(scale: Scale) -> Scenario:
             Ratio("f-poison", "1 % poison / clean", Figure("1 % poison"), under, 0.7, 0.9),
             Ratio("f-redis", "no Redis / clean", Figure("no Redis"), under, 0.9, 1.2),
         ),
-        control="clean again",
+        control=(Figure("clean"), Figure("clean again")),
     )

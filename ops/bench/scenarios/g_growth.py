@@ -52,5 +52,5 @@ def scenario(scale: Scale) -> Scenario:
                 lower_is_better=True,
             ),
         ),
-        control="empty again",
+        control=(Figure("empty"), Figure("empty again")),
     )

@@ -34,7 +34,7 @@ def scenario(scale: Scale) -> Scenario:
                 lower_is_better=True,
             ),
         ),
-        control="steady again",
+        control=(Figure("steady"), Figure("steady again")),
         notes=(
             "steady: records are written while they are applied, at most 2,000 ahead",
             "the backlog's check looks for every event, and folds 400 customers again",

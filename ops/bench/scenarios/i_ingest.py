@@ -63,7 +63,7 @@ def scenario(scale: Scale) -> Scenario:
                 20,
             ),
         ),
-        control="hookline again",
+        control=(Figure("hookline"), Figure("hookline again")),
         notes=("every answer 200 is held against the record that it names, byte by byte",),
     )
 

@@ -36,6 +36,7 @@ def scenario(scale: Scale) -> Scenario:
             *(Arm(f"at {name}", at(share)) for name, share in SHARES.items()),
             Arm("at 3,000/s", lambda bed: paced(bed, COMMON_RATE)),
             Arm("loop at 30 %", lambda bed: paced(bed, most.rates["loop"] * PEER_SHARE, loop)),
+            Arm("at 70 % again", at(SHARES["70 %"])),
         ),
         (
             Ratio(
@@ -57,6 +58,7 @@ def scenario(scale: Scale) -> Scenario:
                 lower_is_better=True,
             ),
         ),
+        control=(Figure("at 70 %", "p99"), Figure("at 70 % again", "p99")),
         notes=("the most is what a consumer keeps up with while records are written beside it",),
     )
 
