@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from consumer.billing.facts import has_plain_texts, texts_of
 from consumer.billing.handlers import Reading, read_event
 from consumer.records import Record
@@ -31,6 +33,7 @@ class Incoming:
 
     record: Record
     event: StripeEvent
+    """Without its object, which `reading` tells of: those of a whole batch are slow to hold."""
     customer: str | None
     created_at: datetime
     received_at: datetime
@@ -89,7 +92,7 @@ class Decoder:
             return DeadLetter(record, Reason.UNDECODABLE, str(error))
         return Incoming(
             record,
-            event,
+            replace(event, object={}, previous_attributes=None),
             customer_of(event),
             datetime.fromtimestamp(event.created, UTC),
             received_at(record.headers) or record.timestamp,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import pytest
 
 from consumer.billing.entitlement import entitle, is_entitled
-from consumer.billing.facts import NO_FACTS, Fact, FactSet, encode_facts
+from consumer.billing.facts import NO_FACTS, Fact, FactSet, Snapshot, encode_facts
 from consumer.billing.handlers import read_event
 from consumer.billing.merge import merge
 from consumer.billing.projection import project
@@ -175,7 +175,8 @@ def test_same_id_two_renderings() -> None:
     ]
     found = Decoder(None).decode(records)
     assert found.second_renderings == [first["id"]]
-    assert [incoming.event.object["status"] for incoming in found.events] == ["active"]
+    facts = [incoming.reading.fact for incoming in found.events]
+    assert [fact.after.status for fact in facts if isinstance(fact, Snapshot)] == ["active"]
 
 
 def test_test_mode_twin() -> None:
