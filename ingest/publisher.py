@@ -169,15 +169,13 @@ class Publisher:
             raise Unavailable(WhyUnavailable.NOT_DELIVERED) from None
         result = PublishResult.FAILED
         self._waiting.inc()
+        deadline = self._loop.call_later(ACK_SECONDS, _give_up, future)
         try:
-            async with asyncio.timeout(ACK_SECONDS):
-                receipt = await future
-        except TimeoutError:
-            raise Unavailable(WhyUnavailable.NOT_ACKNOWLEDGED) from None
-        else:
+            receipt = await future
             result = PublishResult.DELIVERED
             return receipt
         finally:
+            deadline.cancel()
             self._waiting.dec()
             self._seconds[result].observe(time.perf_counter() - began)
 
@@ -224,3 +222,9 @@ class Publisher:
             else:
                 log.warning("not_delivered", error=result.str())
                 future.set_exception(Unavailable(WhyUnavailable.NOT_DELIVERED))
+
+
+def _give_up(future: asyncio.Future[Receipt]) -> None:
+    """Wait no longer for an acknowledgement; it may still come, to nobody."""
+    if not future.done():
+        future.set_exception(Unavailable(WhyUnavailable.NOT_ACKNOWLEDGED))

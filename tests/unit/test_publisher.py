@@ -1,6 +1,24 @@
-"""What readiness says of the brokers by what they acknowledge."""
+"""What the brokers do not acknowledge: what readiness says of it, and who waits for it."""
 
-from ingest.publisher import TRY_AGAIN_SECONDS, Acknowledged
+import asyncio
+from datetime import UTC, datetime
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from ingest import publisher
+from ingest.publisher import (
+    TRY_AGAIN_SECONDS,
+    Acknowledged,
+    Publisher,
+    Unavailable,
+    WhyUnavailable,
+)
+from ops.embedded.ports import free_ports
+from schemas.envelope import Envelope
+from schemas.metrics import IngestMetrics
+
+MOMENT = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 class Clock:
@@ -42,3 +60,24 @@ def test_a_failure_is_forgotten_so_that_somebody_tries_again() -> None:
     assert acknowledged.problem() is not None
     clock.now += 1
     assert acknowledged.problem() is None
+
+
+def test_who_waits_too_long_is_told_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is not there acknowledges nothing; the caller does not wait for it to be."""
+    monkeypatch.setattr(publisher, "ACK_SECONDS", 0.05)
+    envelope = Envelope(
+        key="cus_1", body=b"{}", event_id="evt_1", type="t", created=MOMENT, livemode=False,
+        received_at=MOMENT, signature=b"", traceparent="",
+    )  # fmt: skip
+
+    async def publish() -> None:
+        loop = asyncio.get_running_loop()
+        config: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": f"127.0.0.1:{free_ports(1)[0]}"
+        }
+        client = Publisher(config, "topic", loop, IngestMetrics(CollectorRegistry()))
+        await client.publish(envelope)
+
+    with pytest.raises(Unavailable) as raised:
+        asyncio.run(publish())
+    assert raised.value.reason is WhyUnavailable.NOT_ACKNOWLEDGED
