@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from textwrap import fill
 from typing import Any
 
 RATES = (10, 100, 1_000, 5_000)
@@ -21,6 +22,7 @@ READS_PER_EVENT = 10
 """Questions to the gatekeeper, nearly all answered out of the cache."""
 
 CONNECTIONS = {"consumer": 1, "gatekeeper": 16}
+WIDTH = 100
 SCENARIOS = ("a", "i", "j")
 COLUMNS = (
     "events/s at the peak",
@@ -109,12 +111,13 @@ def render(document: Mapping[str, Any]) -> str:
 
 
 def _say(costs: Costs, machine: Mapping[str, Any]) -> str:
-    return (
-        f"By processor time on {machine['cores']} cores of an {machine['processor']}: "
+    return fill(
+        f"By processor time on {machine['cores']} cores ({machine['processor']}): "
         f"ingest {_micro(costs.ingest)} a request, a consumer {_micro(costs.consumer)} an event, "
         f"PostgreSQL {_micro(costs.postgresql)}, the gatekeeper {_micro(costs.gatekeeper)} an "
         f"answer, {READS_PER_EVENT} of them for each event; cores {BUSY:.0%} busy. One connection "
-        f"took {costs.ceiling:,.0f} events/s of this SQL, with nothing else to do."
+        f"took {costs.ceiling:,.0f} events/s of this SQL, with nothing else to do.",
+        WIDTH,
     )
 
 

@@ -1,5 +1,6 @@
 """The pages say what the code does: generated tables are fresh, closed lists are complete."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pytest
 from consumer.billing.handlers import NoFact
 from consumer.billing.outcome import Unchanged
 from consumer.storage.dead_letters import Reason
+from ops.bench.sizing import render
 from ops.options import render_label_values, render_metrics, render_options
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+MEASURED = ROOT / "ops" / "bench" / "measured.json"
 METRICS = ROOT / "ops" / "prometheus" / "metrics.md"
 PAGES = [README, METRICS, ROOT / "ops" / "commands.md", ROOT / "tests" / "README.md"]
 
@@ -20,6 +23,7 @@ PAGES = [README, METRICS, ROOT / "ops" / "commands.md", ROOT / "tests" / "README
     ("page", "name", "expected"),
     [
         (README, "options", render_options()),
+        (README, "sizing", render(json.loads(MEASURED.read_text()))),
         (METRICS, "metrics", render_metrics()),
         (METRICS, "labels", render_label_values()),
     ],
