@@ -47,10 +47,7 @@ class Cluster:
         self.brokers: list[KafkaBroker] = kafka.brokers
         self.direct = kafka.bootstrap
         self.proxied = ",".join(f"{HOST}:{proxy.port}" for proxy in proxies)
-        # Of brokers that are killed it would tell, line after line.
-        self._admin = AdminClient(
-            {"bootstrap.servers": self.direct, "log_level": 0}, logger=logging.getLogger("kafka")
-        )
+        self._admin = self._connect()
 
     def make_topic(self, name: str, **config: str) -> None:
         """Make a topic as `hookline migrate` does on three brokers; `config` over its own."""
@@ -78,8 +75,13 @@ class Cluster:
         return leads.most_common(1)[0][0] - 1
 
     def coordinator(self, group: str) -> int:
-        """Return the broker that coordinates a group."""
-        answer = self._admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
+        """Return the broker that coordinates a group.
+
+        A client that is asked again after the coordinator it knew has died may end the process:
+        https://github.com/confluentinc/librdkafka/pull/5397.
+        """
+        admin = self._connect()
+        answer = admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
         return int(answer[group].result().coordinator.id) - 1
 
     def start(self, *places: int) -> None:
@@ -102,6 +104,11 @@ class Cluster:
     def wait_in_sync(self, topic: str) -> None:
         """Wait until every partition has a leader and all replicas."""
         eventually(lambda: self._is_in_sync(topic), 60, "all replicas being in sync")
+
+    def _connect(self) -> AdminClient:
+        # Of brokers that are killed it would tell, line after line.
+        quiet = {"bootstrap.servers": self.direct, "log_level": 0}
+        return AdminClient(quiet, logger=logging.getLogger("kafka"))
 
     def _is_in_sync(self, topic: str) -> bool:
         try:
