@@ -107,7 +107,10 @@ class Cluster:
 
     def _connect(self) -> AdminClient:
         # Of brokers that are killed it would tell, line after line.
-        quiet = {"bootstrap.servers": self.direct, "log_level": 0}
+        quiet: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": self.direct,
+            "log_level": 0,
+        }
         return AdminClient(quiet, logger=logging.getLogger("kafka"))
 
     def _is_in_sync(self, topic: str) -> bool:
