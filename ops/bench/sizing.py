@@ -14,6 +14,8 @@ from statistics import median
 from textwrap import fill
 from typing import Any
 
+from consumer.gatekeeper.primary import CONCURRENT_READS
+
 RATES = (10, 100, 1_000, 5_000)
 """Events a second at the daily peak."""
 
@@ -21,7 +23,7 @@ BUSY = 0.5
 READS_PER_EVENT = 10
 """Questions to the gatekeeper, nearly all answered out of the cache."""
 
-CONNECTIONS = {"consumer": 1, "gatekeeper": 16}
+CONNECTIONS = {"consumer": 1, "gatekeeper": CONCURRENT_READS}
 WIDTH = 100
 SCENARIOS = ("a", "i", "j")
 COLUMNS = (

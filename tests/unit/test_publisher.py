@@ -73,10 +73,15 @@ def test_who_waits_too_long_is_told_that_nobody_knows(monkeypatch: pytest.Monkey
     async def publish() -> None:
         loop = asyncio.get_running_loop()
         config: dict[str, str | int | float | bool] = {
-            "bootstrap.servers": f"127.0.0.1:{free_ports(1)[0]}"
+            "bootstrap.servers": f"127.0.0.1:{free_ports(1)[0]}",
+            # So that nothing is left to wait for at the end.
+            "message.timeout.ms": 200,
         }
         client = Publisher(config, "topic", loop, IngestMetrics(CollectorRegistry()))
-        await client.publish(envelope)
+        try:
+            await client.publish(envelope)
+        finally:
+            await asyncio.to_thread(client.close)
 
     with pytest.raises(Unavailable) as raised:
         asyncio.run(publish())
