@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
-from schemas.topics import PARTITIONS, topic_config
 from support.bench import Bench
 from support.databases import database, migrated
 from support.outputs import find_leaks
 from support.pipeline import PLANS_TEXT, Pipeline, environment
 from support.servers import NoServersError, Servers, provide
+from support.topic import make_topic
 
 pytest_plugins = ["support.own_stack", "support.reporting"]
 
@@ -92,8 +91,7 @@ def topic(servers: Servers) -> Iterator[str]:
     """Provide a topic of the test's own, with hookline's partitions."""
     name = f"events-{uuid.uuid4().hex[:8]}"
     admin = AdminClient({"bootstrap.servers": servers.kafka_bootstrap})
-    new = NewTopic(name, PARTITIONS, 1, config=topic_config(1))
-    admin.create_topics([new])[name].result()
+    make_topic(admin, name)
     yield name
     admin.delete_topics([name])[name].result()
 

@@ -1,15 +1,14 @@
 """A topic that is not the one whose positions are stored: stop, and say so."""
 
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
-from schemas.topics import PARTITIONS, topic_config
+from schemas.topics import PARTITIONS
 from support.forked import Fleet
 from support.load import histories, shuffled
 from support.pipeline import Pipeline, counted, hookline, owned, pids
 from support.polling import eventually
 from support.rest import check_at_rest
-from support.topic import Topic
+from support.topic import Topic, make_topic
 
 CONSUMERS = ("consumer-1", "consumer-2")
 
@@ -54,4 +53,4 @@ def make_again(bootstrap: str, name: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.delete_topics([name])[name].result()
     eventually(lambda: name not in admin.list_topics(timeout=10).topics, what="the deletion")
-    admin.create_topics([NewTopic(name, PARTITIONS, 1, config=topic_config(1))])[name].result()
+    make_topic(admin, name)

@@ -9,6 +9,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin._group import ConsumerGroupDescription
 from confluent_kafka.admin._metadata import PartitionMetadata
 from confluent_kafka.admin._resource import ResourceType
 from confluent_kafka.cimpl import NewTopic
@@ -75,14 +76,12 @@ class Cluster:
         return leads.most_common(1)[0][0] - 1
 
     def coordinator(self, group: str) -> int:
-        """Return the broker that coordinates a group.
+        """Return the broker that coordinates a group."""
+        return int(self._describe(group).coordinator.id) - 1
 
-        A client that is asked again after the coordinator it knew has died may end the process:
-        https://github.com/confluentinc/librdkafka/pull/5397.
-        """
-        admin = self._connect()
-        answer = admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
-        return int(answer[group].result().coordinator.id) - 1
+    def members(self, group: str) -> int:
+        """Return how many members a group has."""
+        return len(self._describe(group).members)
 
     def start(self, *places: int) -> None:
         """Start brokers that have ended; waits until each answers."""
@@ -104,6 +103,14 @@ class Cluster:
     def wait_in_sync(self, topic: str) -> None:
         """Wait until every partition has a leader and all replicas."""
         eventually(lambda: self._is_in_sync(topic), 60, "all replicas being in sync")
+
+    def _describe(self, group: str) -> ConsumerGroupDescription:
+        # A client that is asked again after the coordinator it knew has died may end the process:
+        # https://github.com/confluentinc/librdkafka/pull/5397.
+        admin = self._connect()
+        answer = admin.describe_consumer_groups([group], request_timeout=REQUEST_SECONDS)
+        found: ConsumerGroupDescription = answer[group].result()
+        return found
 
     def _connect(self) -> AdminClient:
         # Of brokers that are killed it would tell, line after line.

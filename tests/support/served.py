@@ -8,13 +8,13 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from schemas.signature import sign
 from schemas.topics import PARTITIONS
 from support.pipeline import SECRET, Pipeline, environment
 from support.raw_http import request
 from support.servers import Servers
+from support.topic import make_topic
 
 Record = tuple[bytes, bytes]
 """Body and signature header."""
@@ -24,8 +24,7 @@ Record = tuple[bytes, bytes]
 def serving(servers: Servers, folder: Path, **more: str) -> Iterator[Pipeline]:
     """Run ingest while the context is open; its secrets come from the file `secrets`."""
     topic = f"ingest-{uuid.uuid4().hex[:8]}"
-    admin = AdminClient({"bootstrap.servers": servers.kafka_bootstrap})
-    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result()
+    make_topic(AdminClient({"bootstrap.servers": servers.kafka_bootstrap}), topic)
     secrets = folder / "secrets"
     secrets.write_text(SECRET)
     variables = environment(

@@ -5,12 +5,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec
+from confluent_kafka.cimpl import NewTopic
 
 from schemas.envelope import Headers
 from schemas.signature import sign
 from schemas.stripe_event import customer_of
+from schemas.topics import PARTITIONS, topic_config
 from support.pipeline import SECRET, Pipeline
+from support.polling import eventually
 from support.stripe import Json, body, decoded
 
 Given = tuple[bytes | None, bytes | None, Headers]
@@ -24,6 +29,24 @@ class Written:
     partition: int
     offset: int
     body: bytes
+
+
+def make_topic(admin: AdminClient, name: str, partitions: int = PARTITIONS) -> None:
+    """Make a topic on one broker; waits until the broker answers as leader of each partition."""
+    new = NewTopic(name, partitions, 1, config=topic_config(1))
+    admin.create_topics([new])[name].result()
+    eventually(lambda: _is_led(admin, name, partitions), what=f"leading {name}")
+
+
+def _is_led(admin: AdminClient, name: str, partitions: int) -> bool:
+    newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    asked = {TopicPartition(name, partition): newest for partition in range(partitions)}
+    try:
+        for answer in admin.list_offsets(asked).values():
+            answer.result()
+    except KafkaException:
+        return False
+    return True
 
 
 class Topic:
