@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from confluent_kafka import (
@@ -27,6 +27,13 @@ SILENCE_SECONDS = 20.0
 
 FETCHED_AT_ONCE = 200
 PREFETCH_KIB = 8 * 1024
+
+
+NEAR = 100
+"""So few records between two that are asked for are read too: seeking takes longer."""
+
+Place = tuple[int, int]
+"""A partition and an offset in it."""
 
 
 class AwayError(Exception):
@@ -99,6 +106,15 @@ class EventLog:
         """Return one record, None where the log does not hold it any more."""
         return next(self.read(partition, offset, offset + 1), None)
 
+    def records_at(self, places: Iterable[Place]) -> Iterator[tuple[Place, Record]]:
+        """Yield the records of some places in order; what the log holds no more is left out."""
+        asked = set(places)
+        for partition, first, end in stretches(sorted(asked)):
+            for record in self.read(partition, first, end):
+                place = partition, record.offset
+                if place in asked:
+                    yield place, record
+
     def close(self) -> None:
         """Close the connections; safe to repeat."""
         if self._reader is not None:
@@ -148,3 +164,17 @@ class EventLog:
     def _away(self, error: KafkaException) -> AwayError:
         self._admin.poll(0)
         return AwayError(self._refusals.why or f"Kafka at {self._bootstrap}: {error.args[0].str()}")
+
+
+def stretches(places: Iterable[Place]) -> Iterator[tuple[int, int, int]]:
+    """Yield partition, first offset and end of what can be read in one piece; of sorted places."""
+    stretch: tuple[int, int, int] | None = None
+    for partition, offset in places:
+        if stretch is not None and partition == stretch[0] and offset - stretch[2] <= NEAR:
+            stretch = (partition, stretch[1], offset + 1)
+            continue
+        if stretch is not None:
+            yield stretch
+        stretch = (partition, offset, offset + 1)
+    if stretch is not None:
+        yield stretch

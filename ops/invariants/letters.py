@@ -1,18 +1,19 @@
 """I10: an open dead letter has a reason, the exact bytes, and a place in the log's past."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Row, text
 
+from consumer.records import Record
 from consumer.storage.dead_letters import Reason
 from ops.counting import count
 from ops.invariants.event_log import Bounds, EventLog
 from ops.invariants.positions import Stored, load_positions, require_log
 from ops.invariants.subject import Finding, Looking, Subject
 
-LETTERS_AT_ONCE = 200
-"""Bodies in memory at a time; at most half a megabyte each."""
+LETTERS_AT_ONCE = 100
+"""In memory at a time, each beside its record; a body has at most half a megabyte."""
 
 _PAGE = """
 SELECT dead_letter_id, event_id, customer_id, reason, topic, partition, kafka_offset, key, body
@@ -30,7 +31,7 @@ def check_letters(subject: Subject) -> Looking:
     log = require_log(subject)
     bounds, topic_id = log.bounds(), log.topic_id()
     looked = compared = 0
-    for letter, positions in _open_letters(subject, log.topic):
+    for letter, record, positions in _beside_the_log(subject, log, bounds):
         looked += 1
         where = f"{letter.customer_id or 'no customer'}, dead letter {letter.dead_letter_id}"
         if letter.reason not in list(Reason):
@@ -41,22 +42,16 @@ def check_letters(subject: Subject) -> Looking:
                 yield Finding("I10", where, "has no bytes")
             continue
         compared += 1
-        for what in _judge(letter, log, bounds, position):
+        for what in _judge(letter, record, position):
             yield Finding("I10", where, what)
     return f"{count(looked, 'open dead letter')}, {compared:,} of them beside the log"
 
 
-def _judge(
-    letter: Row[Any], log: EventLog, bounds: Mapping[int, Bounds], position: Stored | None
-) -> Iterator[str]:
+def _judge(letter: Row[Any], record: Record | None, position: Stored | None) -> Iterator[str]:
     place = f"partition {letter.partition}, offset {letter.kafka_offset}"
     if position is None or not 0 <= letter.kafka_offset < position.next_offset:
         yield f"{place} is not in the applied past of the log"
         return
-    low, end = bounds.get(letter.partition, (0, 0))
-    record = None
-    if low <= letter.kafka_offset < end:
-        record = log.record_at(letter.partition, letter.kafka_offset)
     if record is not None and record.body != letter.body:
         yield f"its bytes are not those of the record at {place}"
     if record is not None and record.key != letter.key:
@@ -65,8 +60,29 @@ def _judge(
         yield "has no bytes, and the record is gone from Kafka"
 
 
-def _open_letters(subject: Subject, topic: str) -> Iterator[tuple[Row[Any], Mapping[int, Stored]]]:
-    """Yield the open letters, each with positions that are read after it."""
+def _beside_the_log(
+    subject: Subject, log: EventLog, bounds: Mapping[int, Bounds]
+) -> Iterator[tuple[Row[Any], Record | None, Mapping[int, Stored]]]:
+    """Yield each open letter with the record at its place, and with positions read after it."""
+    for letters in _open_letters(subject):
+        positions = load_positions(subject.engine, subject.group, log.topic)
+        places = [
+            (letter.partition, letter.kafka_offset)
+            for letter in letters
+            if letter.topic == log.topic and _is_held(letter, bounds)
+        ]
+        records = dict(log.records_at(places))
+        for letter in letters:
+            yield letter, records.get((letter.partition, letter.kafka_offset)), positions
+
+
+def _is_held(letter: Row[Any], bounds: Mapping[int, Bounds]) -> bool:
+    low, end = bounds.get(letter.partition, (0, 0))
+    return bool(low <= letter.kafka_offset < end)
+
+
+def _open_letters(subject: Subject) -> Iterator[Sequence[Row[Any]]]:
+    """Yield the open letters, so many at a time, the oldest first."""
     scope = _SCOPE if subject.customers is not None else ""
     asked: dict[str, object] = {"size": LETTERS_AT_ONCE}
     if subject.customers is not None:
@@ -79,6 +95,5 @@ def _open_letters(subject: Subject, topic: str) -> Iterator[tuple[Row[Any], Mapp
             ).all()
         if not rows:
             return
-        positions = load_positions(subject.engine, subject.group, topic)
-        yield from ((row, positions) for row in rows)
+        yield rows
         after = rows[-1].dead_letter_id

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ops.invariants.checker import IDS, INVARIANTS, Result, summarize
-from ops.invariants.event_log import Bounds
+from ops.invariants.event_log import NEAR, Bounds, Place, stretches
 from ops.invariants.events import choose_ranges
 from ops.invariants.outputs import SHORTEST, check_outputs
 from ops.invariants.subject import Finding, NotChecked, Subject
@@ -37,6 +37,24 @@ def test_the_last_applied_records_are_read(
 ) -> None:
     """What Kafka holds below the position, the newest, no more than asked for in all."""
     assert choose_ranges(bounds, positions, most) == expected
+
+
+@pytest.mark.parametrize(
+    ("places", "expected"),
+    [
+        ([], []),
+        ([(3, 7)], [(3, 7, 8)]),
+        ([(0, 5), (0, 6), (0, 9)], [(0, 5, 10)]),
+        ([(0, 5), (1, 6)], [(0, 5, 6), (1, 6, 7)]),
+        ([(0, 0), (0, NEAR + 1)], [(0, 0, NEAR + 2)]),
+        ([(0, 0), (0, NEAR + 2)], [(0, 0, 1), (0, NEAR + 2, NEAR + 3)]),
+    ],
+)
+def test_near_records_are_read_in_one_piece(
+    places: list[Place], expected: list[tuple[int, int, int]]
+) -> None:
+    """One seek for what stands close together, one for each partition and each long gap."""
+    assert list(stretches(places)) == expected
 
 
 @pytest.mark.parametrize(
