@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from schemas.stripe_objects import Field
+
 MAX_DEPTH = 64
 MAX_TEXT = 500
 """Longer than any id or status of Stripe's; an index entry of PostgreSQL ends at 2,704 bytes."""
@@ -52,7 +54,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class StripeEvent(msgspec.Struct, frozen=True):
-    """One event; `object` is `data.object` as Stripe rendered it."""
+    """One event; `object` is `data.object` as Stripe rendered it, of the fields that are read."""
 
     id: str
     type: str
@@ -247,11 +249,13 @@ class _Name:
         self.text = text
 
 
-_top_level = msgspec.json.Decoder(dict[_Name, Any], dec_hook=lambda _kind, text: _Name(text))
+_top_level = msgspec.json.Decoder(dict[_Name, Field], dec_hook=lambda _kind, text: _Name(text))
 
 
 def _decode_event(body: bytes) -> Any:
     """Decode an event, and look in the same pass whether it names its id twice."""
+    if not body.isascii():
+        body.decode("utf-8")  # the decoder does not look into what it skips
     pairs = _top_level.decode(body)
     document = {name.text: value for name, value in pairs.items()}
     if len(document) < len(pairs):

@@ -21,7 +21,7 @@ from property.world import bodies
 from schemas.stripe_event import BadEvent, check_storable, decode_event, decode_route
 from support.billing import GRACE, PLANS
 from support.proving import Proof, examples
-from support.stripe import Json
+from support.stripe import Json, with_all_fields
 
 JUNK: tuple[Any, ...] = (
     None, True, False, 0, -1, 1.5, 10**40, 253_402_300_799, "", "x", "\0", "\ud800", [], {}, [[]],
@@ -84,6 +84,7 @@ def read_whole(body: bytes) -> str:
     except BadEvent:
         return "undecodable"
     assert (reading.fact is None) == (reading.why_none is not None)
+    assert reading == read_event(with_all_fields(event, body))
     if reading.fact is None:
         return "none"
     facts = prune(frozenset({reading.fact}))

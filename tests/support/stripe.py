@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from msgspec.structs import replace
+
 from schemas.stripe_event import StripeEvent, decode_event
 
 T0 = 1_700_000_000
@@ -128,3 +130,14 @@ def body(document: Mapping[str, Any]) -> bytes:
 def decoded(document: Mapping[str, Any]) -> StripeEvent:
     """Return an event as the consumer reads it."""
     return decode_event(body(document))
+
+
+def with_all_fields(event: StripeEvent, body: bytes) -> StripeEvent:
+    """Return an event with all that stands in its body, not only what the decoder reads."""
+    data = json.loads(body)["data"]
+    before = event.previous_attributes
+    return replace(
+        event,
+        object=data["object"],
+        previous_attributes=None if before is None else data["previous_attributes"],
+    )

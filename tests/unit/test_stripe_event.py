@@ -157,6 +157,14 @@ def test_consumer_reads_the_whole_range_of_created(created: int) -> None:
     assert decode_event(with_fields(created=created)).created == created
 
 
+def test_what_is_skipped_must_be_text_as_well() -> None:
+    """Bytes that are not UTF-8 make no event, in a field that nothing reads either."""
+    odd = with_fields(data={"object": GOOD["data"]["object"] | {"skipped": "odd"}})
+    assert decode_event(odd).object == GOOD["data"]["object"]
+    with pytest.raises(BadEvent):
+        decode_event(odd.replace(b'"odd"', b'"\xff"'))
+
+
 def test_surrogate_that_is_not_stored_does_no_harm() -> None:
     """A lone surrogate in a field that nothing reads does not cost the event."""
     found = decode_event(with_fields(pending_webhooks="\ud800"))

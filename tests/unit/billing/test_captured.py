@@ -12,7 +12,7 @@ from consumer.billing.merge import prune
 from consumer.billing.projection import project
 from schemas.stripe_event import StripeEvent, customer_of, decode_event, decode_route
 from support.billing import GRACE, PLANS
-from support.stripe import T0, body
+from support.stripe import T0, body, with_all_fields
 
 FOLDER = Path(__file__).parents[4] / "shared" / "stripe-events"
 
@@ -96,6 +96,16 @@ def test_fact(entry: Entry) -> None:
         case fact:
             assert isinstance(fact, Checkout)
             assert fact.settled is (entry["payment_status"] != "unpaid")
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=name_of)
+def test_no_field_that_is_read_is_skipped(entry: Entry) -> None:
+    """An event reads the same as it is decoded and with everything that Stripe sent."""
+    raw = read_body(entry)
+    event = decode_event(raw)
+    whole = with_all_fields(event, raw)
+    assert read_event(event) == read_event(whole)
+    assert customer_of(event) == customer_of(whole)
 
 
 def test_projection() -> None:
