@@ -1,8 +1,8 @@
 """Typed view of the parts of a Stripe event that hookline reads; pure.
 
 Ingest reads the route, and takes whatever is signed and has an id: refusing it would make
-Stripe send it for three days and then drop it for ever. The consumer reads the whole event, and
-sets aside what it cannot store.
+Stripe send it for three days and then drop it for ever. The consumer reads the fields that
+stripe_objects names, and sets aside what it cannot store.
 """
 
 import json
@@ -92,7 +92,7 @@ def decode_route(body: bytes) -> Route:
 
 
 def decode_event(body: bytes) -> StripeEvent:
-    """Read an event whole; raises BadEvent(undecodable) with what is wrong with it."""
+    """Read the named fields of one; raises BadEvent(undecodable) with what is wrong with it."""
     try:
         document = _parse(body, _decode_event, _load_event)
     except (ValueError, RecursionError) as error:
