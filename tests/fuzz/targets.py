@@ -86,6 +86,7 @@ SAMPLES: dict[str, tuple[bytes, ...]] = {
         b'{"id":"\xff"}',
         b'{"id":"\\ud800","type":"x","created":1,"data":{"object":{"customer":{"id":"\\u0000"}}}}',
         b'{"id":"evt_1","id":"evt_2","x":[[[{}]],1e999,NaN]}',
+        b'{"id":"evt_1","type":"x","created":1,"data":{"object":{"x":[-1e999]}}}',
     ),
     "record_headers": (b"2026-11-24T10:00:00.000000Z", b"0001-01-01T00:00:00+14:00", b"\xff", b""),
 }
