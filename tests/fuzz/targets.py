@@ -3,6 +3,8 @@
 Works without a fuzzer: `make test` calls the targets with samples.
 """
 
+import json
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -35,12 +37,17 @@ def read_header(data: bytes) -> None:
 
 
 def read_body(data: bytes) -> None:
-    """Take a signed body through the door and the consumer, which read it alike."""
+    """Take a signed body through the door and the consumer, which read it alike.
+
+    But for a number that no float holds, which the door refuses wherever it stands.
+    """
     header = sign(data, SECRET, NOW).encode()
     assert isinstance(verify(header, data, [SECRET], NOW), Verified) == is_text(data)
     route = _read(decode_route, data)
     event = _read(decode_event, data)
-    assert event is None or (route is not None and route.id == event.id), data
+    if event is not None and not _holds_infinity(data):
+        assert route is not None, data
+        assert route.id == event.id, data
     record = Record("t", 0, 0, None, data, RECEIVED, [("hookline_signature", header)])
     decoded = _decoder.decode([record])
     assert len(decoded.events) + len(decoded.letters) == 1
@@ -59,6 +66,12 @@ def read_record_headers(data: bytes) -> None:
     ]
     decoded = _decoder.decode([Record("t", 0, 0, None, BODIES[1], RECEIVED, headers)])
     assert decoded.events, data
+
+
+def _holds_infinity(data: bytes) -> bool:
+    floats: list[float] = []
+    json.loads(data, parse_float=lambda text: floats.append(float(text)))
+    return math.inf in map(abs, floats)
 
 
 def _read(decode: Callable[[bytes], T], data: bytes) -> T | None:
