@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from enum import Enum
-from typing import Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import redis
 import structlog
@@ -99,9 +99,14 @@ class Line:
         return "left alone after repeated failures" if self._breaker.is_tripped else None
 
     async def close(self) -> None:
-        """Close the link; safe to repeat."""
+        """Close the link, and one that is being made; safe to repeat."""
+        ending: set[asyncio.Task[Any]] = set(self._closing)
         if self._opening is not None:
             self._opening.cancel()
+            ending.add(self._opening)
+        if ending:
+            # Cancelled once more, as at the end of a loop, it would leave its socket open.
+            await asyncio.wait(ending)
         link, self._link = self._link, None
         if link is not None:
             await link.close()

@@ -28,7 +28,6 @@ SILENCE_SECONDS = 20.0
 FETCHED_AT_ONCE = 200
 PREFETCH_KIB = 8 * 1024
 
-
 NEAR = 100
 """So few records between two that are asked for are read too: seeking takes longer."""
 
