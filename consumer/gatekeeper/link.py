@@ -116,21 +116,25 @@ async def open_link(url: str) -> RedisLink:
         socket_connect_timeout=CONNECT_SECONDS,
         retry=Retry(NoBackoff(), 0),
     )
+    connection: Connection = client.connection_pool.make_connection()  # type: ignore[no-untyped-call]
+    client.connection = connection
     try:
-        return await _greet(client)
-    except redis.RedisError as error:
-        await client.aclose()
-        if why := why_redis_refuses(str(error)):
+        generation = await _greet(client)
+    except BaseException as error:
+        # At once: a client that is cancelled while it closes its pool leaves the socket open.
+        await connection.disconnect(nowait=True)
+        if isinstance(error, redis.RedisError) and (why := why_redis_refuses(str(error))):
             raise WrongRedisError(why) from None
         raise
-    except BaseException:
-        await client.aclose()
-        raise
+    finally:
+        client.connection = None
+    connection.redis_connect_func = _refuse_to_reconnect
+    return RedisLink(connection, generation)
 
 
-async def _greet(client: Redis) -> RedisLink:
+async def _greet(client: Redis) -> str:
+    """Connect a client and return the generation of its server, if that is a primary."""
     async with asyncio.timeout(CONNECT_SECONDS):
-        await client.initialize()
         try:
             server, replication = await client.info("server"), await client.info("replication")
         except NoPermissionError:
@@ -138,10 +142,7 @@ async def _greet(client: Redis) -> RedisLink:
     generation = read_generation(server)
     if replication["role"] != "master":
         raise redis.ReadOnlyError("HOOKLINE_REDIS_URL leads to a replica")
-    connection, client.connection = client.connection, None
-    assert connection is not None  # noqa: S101 - for the type checker
-    connection.redis_connect_func = _refuse_to_reconnect
-    return RedisLink(connection, generation)
+    return generation
 
 
 async def _refuse_to_reconnect(connection: AbstractConnection) -> None:  # noqa: ARG001

@@ -1,0 +1,63 @@
+"""A link to a real Valkey that is given up while it is made leaves no socket open."""
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from consumer.gatekeeper.link import open_link
+from ops.embedded.ports import HOST, free_ports
+from ops.embedded.valkey import Valkey
+
+MOST_TURNS = 500
+"""More turns of the event loop than making a link takes."""
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """Provide a Valkey of its own, where every client but the test's is a link's."""
+    (port,) = free_ports(1)
+    server = Valkey(tmp_path / "own", port)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("kind", ["usable", "replica", "without info"])
+def test_whenever_it_is_cancelled_it_is_closed(valkey: Valkey, kind: str) -> None:
+    """Cancelled after one turn of the loop, after two, and so on until it is made or refused."""
+    url = valkey.url
+    with redis.Redis.from_url(valkey.url) as admin:
+        if kind == "replica":
+            admin.replicaof(HOST, 1)
+        elif kind == "without info":
+            admin.acl_setuser(
+                "app", enabled=True, passwords=["+secret"], keys=["*"], commands=["+@all", "-info"]
+            )
+            url = f"redis://app:secret@{HOST}:{valkey.port}/0"
+        asyncio.run(_cancel_ever_later(url, admin))
+
+
+async def _cancel_ever_later(url: str, admin: redis.Redis) -> None:
+    gc.disable()  # it closes what nobody holds any more, some time later
+    try:
+        for turns in range(MOST_TURNS):
+            opening = asyncio.create_task(open_link(url))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            is_over = opening.done()
+            opening.cancel()
+            await asyncio.wait([opening])
+            if not opening.cancelled() and opening.exception() is None:
+                await opening.result().close()
+            async with asyncio.timeout(10):
+                while len(admin.client_list()) > 1:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            if is_over:
+                return
+    finally:
+        gc.enable()
+    pytest.fail("it was never over")
