@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import msgspec
 from msgspec.structs import replace
 
 from consumer.billing.facts import has_plain_texts, texts_of
@@ -27,9 +28,8 @@ from schemas.stripe_event import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A signed event as it came, with what its row needs; `payload` is the body, compressed."""
+class Incoming(msgspec.Struct, frozen=True):
+    """A signed event as it came, with what its row needs."""
 
     record: Record
     event: StripeEvent
@@ -37,10 +37,11 @@ class Incoming:
     customer: str | None
     created_at: datetime
     received_at: datetime
-    payload: bytes
     reading: Reading
     error: str | None
     """What our own code raised on it, if it did."""
+    payload: bytes = b""
+    """The body, compressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,11 @@ class Decoder:
                 repeats += 1
                 if first.event.api_version != result.event.api_version:
                     second.append(result.event.id)
-        return Decoded(list(kept.values()), letters, repeats, second)
+        return Decoded(self._packed(kept.values()), letters, repeats, second)
+
+    def _packed(self, events: Iterable[Incoming]) -> list[Incoming]:
+        payloads = self._pack([event.record.body for event in events if event.record.body])
+        return [replace(e, payload=p) for e, p in zip(events, payloads, strict=True)]
 
     def _read(self, record: Record) -> Incoming | DeadLetter:
         if record.body is None:
@@ -96,7 +101,6 @@ class Decoder:
             customer_of(event),
             datetime.fromtimestamp(event.created, UTC),
             received_at(record.headers) or record.timestamp,
-            self._pack(record.body),
             reading,
             failure,
         )

@@ -60,7 +60,7 @@ def grown(bed: Bed, events: int) -> Iterator[str]:
         "events": events,
         "customers": max(events // EVENTS_A_CUSTOMER, 1),
         "span": SPAN_SECONDS,
-        "payload": make_pack()(body),
+        "payload": make_pack()([body])[0],
     }
     with bed.database(name) as url:
         with psycopg.connect(url, autocommit=True) as connection:
