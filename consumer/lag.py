@@ -22,8 +22,9 @@ class Lag:
 
     def polled(self, records: Sequence[Record]) -> None:
         """Note what was polled: the first record of a partition is its oldest not yet applied."""
-        for record in reversed(records):
-            self._behind_since[record.partition] = record.timestamp.timestamp()
+        oldest = {record.partition: record for record in reversed(records)}
+        for partition, record in oldest.items():
+            self._behind_since[partition] = record.timestamp.timestamp()
 
     def applied(self, before: Mapping[int, Position], after: Mapping[int, Position]) -> None:
         """Count how far positions moved on."""

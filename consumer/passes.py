@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import structlog
 
@@ -86,12 +85,11 @@ def _is_ahead(record: Record, stored: Mapping[int, Position]) -> bool:
 
 def move_past(stored: Mapping[int, Position], records: Sequence[Record]) -> dict[int, Position]:
     """Return the positions after these records; one that is further on already stays."""
-    moved = dict(stored)
+    ends: dict[int, int] = {}
     for record in records:
-        position = moved[record.partition]
-        if record.offset >= position.next_offset:
-            moved[record.partition] = position.moved_to(record.offset + 1)
-    return moved
+        ends[record.partition] = max(record.offset + 1, ends.get(record.partition, 0))
+    moved = {p: stored[p].moved_to(max(end, stored[p].next_offset)) for p, end in ends.items()}
+    return {**stored, **moved}
 
 
 def marks_of(pass_: Pass) -> dict[str, Mark]:
@@ -113,8 +111,9 @@ def marks_of(pass_: Pass) -> dict[str, Mark]:
 def count(pass_: Pass, metrics: ConsumerMetrics, now: datetime) -> None:
     """Count what one committed pass did."""
     changes = pass_.changes
-    for labels, count in Counter(map(_labels, changes.events)).items():
-        metrics.events.labels(*labels).inc(count)
+    outcomes = Counter((row["type"], row["outcome"], row["reason"]) for row in changes.events)
+    for outcome, count in outcomes.items():
+        metrics.events.labels(*_labels(*outcome)).inc(count)
     for reason, count in Counter(letter.reason for letter in pass_.letters).items():
         metrics.dead_letters.labels(LetterReason(reason)).inc(count)
     for layer, count in pass_.duplicates.items():
@@ -130,10 +129,9 @@ def count(pass_: Pass, metrics: ConsumerMetrics, now: datetime) -> None:
         metrics.created_to_commit_seconds.observe(_age(incoming.created_at, now))
 
 
-def _labels(row: Mapping[str, Any]) -> ByEvent:
+def _labels(kind: str, outcome: str, reason: str | None) -> ByEvent:
     """Return how the row of an event is counted."""
-    reason = EventReason(row["reason"] or "")
-    return ByEvent(type_label(row["type"]), Outcome(row["outcome"]), reason)
+    return ByEvent(type_label(kind), Outcome(outcome), EventReason(reason or ""))
 
 
 def _age(moment: datetime, now: datetime) -> float:
