@@ -6,10 +6,11 @@ sticks.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from consumer.billing.facts import NO_FACTS, FactSet, decode_facts, encode_facts
 from consumer.billing.merge import merge
@@ -29,8 +30,7 @@ from consumer.storage.rows import array_literal
 from schemas.plans import Plans
 
 
-@dataclass(frozen=True, slots=True)
-class Subscription:
+class Subscription(msgspec.Struct, frozen=True):
     """A subscription while a batch is folded; None as projection: it is not stored yet."""
 
     subscription_id: str
@@ -55,8 +55,7 @@ class Changes:
     ambiguous: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(msgspec.Struct, frozen=True):
     """What one event does: an outcome, and the state to go on with."""
 
     outcome: str

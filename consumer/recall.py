@@ -4,8 +4,10 @@ The one place where recorded events are read: what `hookline recompute` compares
 `hookline explain` tells are the same readings.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+
+from msgspec.structs import replace
 
 from consumer.billing.facts import NO_FACTS, FactSet
 from consumer.billing.handlers import Reading, read_event

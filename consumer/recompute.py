@@ -5,7 +5,7 @@ nothing. What retention dropped lives on in the stored facts, which are then kep
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from consumer.storage.ledger import Row as Written
 from consumer.storage.ledger import StoredCustomer
 from schemas.plans import Plans
 
-FIELDS = tuple(field.name for field in fields(Row))
+FIELDS = Row.__struct_fields__
 
 
 @dataclass(frozen=True, slots=True)

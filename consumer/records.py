@@ -1,13 +1,13 @@
 """A Kafka record as plain data: what the loop hands to the batch; no I/O."""
 
-from dataclasses import dataclass, field
 from datetime import datetime
+
+import msgspec
 
 from schemas.envelope import Headers
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """One record with its place; `timestamp` is the broker's, UTC."""
 
     topic: str
@@ -16,4 +16,4 @@ class Record:
     key: bytes | None
     body: bytes | None
     timestamp: datetime
-    headers: Headers = field(default_factory=list)
+    headers: Headers = []

@@ -3,7 +3,7 @@
 Nothing in Redis is the truth: every key may vanish, or come back old, at any time.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 MARK_SECONDS = 4 * 24 * 3600
 """Longer than Stripe sends an event again (three days)."""
@@ -33,8 +33,7 @@ def lease_key(generation: str, customer: str) -> str:
     return f"entitlement:lease:{generation}:{{{customer}}}"
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(msgspec.Struct, frozen=True):
     """Which record applied an event: it counts only while the position backs it."""
 
     topic_id: str

@@ -13,9 +13,9 @@ https://docs.stripe.com/webhooks#verify-manually
 import hmac
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
 from stripe import SignatureVerificationError, WebhookSignature
 
 TOLERANCE_SECONDS = 300
@@ -44,23 +44,20 @@ class RefusalReason(StrEnum):
     WRONG = "wrong_signature"
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(msgspec.Struct, frozen=True):
     """The body is Stripe's; `position` (from 1) is the secret that matched."""
 
     position: int
     timestamp: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(msgspec.Struct, frozen=True):
     """The body is not known to be Stripe's."""
 
     reason: RefusalReason
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
+class _Header(msgspec.Struct, frozen=True):
     timestamp: int
     signatures: tuple[str, ...]
 

@@ -1,9 +1,10 @@
 """What one event did, read off the sets and rows before and after it; pure."""
 
-from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+import msgspec
 
 from consumer.billing.facts import ENDED, Fact, FactSet, Invoice, Snapshot
 from consumer.billing.projection import Projection, Row
@@ -22,8 +23,7 @@ class Unchanged(StrEnum):
     """The row said so already."""
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
+class AuditEntry(msgspec.Struct, frozen=True):
     """One change; `before` and `after` hold just the fields that changed."""
 
     action: str
@@ -66,9 +66,9 @@ def audit_backfill(before: Row | None, after: Row) -> list[AuditEntry]:
     One, and of its own name: whoever acts on the trail must not greet subscribers of years.
     """
     changed = [
-        field.name
-        for field in fields(Row)
-        if before is None or getattr(before, field.name) != getattr(after, field.name)
+        name
+        for name in Row.__struct_fields__
+        if before is None or getattr(before, name) != getattr(after, name)
     ]
     old = {} if before is None else {name: _plain(before, name) for name in changed}
     return [AuditEntry("backfilled", old, {name: _plain(after, name) for name in changed})]

@@ -6,10 +6,10 @@ named in `reasons` with the ids of the facts it decided by; nothing else ever ex
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+import msgspec
 from msgspec.structs import replace
 
 from consumer.billing.facts import (
@@ -26,8 +26,7 @@ from schemas.plans import Price as PlanPrice
 from schemas.stripe_event import GREATEST_CREATED
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """What users read of a subscription; times are UTC."""
 
     status: str
@@ -56,16 +55,14 @@ class Rule(StrEnum):
     UNMAPPED_TIER = "P9_unmapped_tier"
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(msgspec.Struct, frozen=True):
     """A rule that decided something, and the event ids of the facts it decided by."""
 
     rule: Rule
     facts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Projection:
+class Projection(msgspec.Struct, frozen=True):
     """A row and why it is so; `mapped` is False where no price stands in the plans file."""
 
     row: Row

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Protocol
 
+import msgspec
+
 from consumer.storage.dead_letters import DeadLetter, Recent, Standing
 from consumer.storage.grace import Expired
 from consumer.storage.positions import PositionRows
@@ -36,8 +38,7 @@ class Overdue:
     oldest_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCustomer:
+class StoredCustomer(msgspec.Struct, frozen=True):
     """A locked row of customers."""
 
     customer_id: str
@@ -47,8 +48,7 @@ class StoredCustomer:
     version: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class StoredSubscription:
+class StoredSubscription(msgspec.Struct, frozen=True):
     """A row of subscriptions; `facts` is the JSON text of its set."""
 
     subscription_id: str

@@ -1,16 +1,16 @@
 """How far each partition is applied, in PostgreSQL: moved by compare-and-set with the effects."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
 
+import msgspec
+from msgspec.structs import replace
 from sqlalchemy import Connection, TextClause, text
 
 from consumer.errors import Cause, Halt, Retry
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(msgspec.Struct, frozen=True):
     """The next offset to apply of one partition; `epoch` grows when an operator skips a gap."""
 
     partition: int

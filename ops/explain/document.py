@@ -1,9 +1,10 @@
 """An explanation as a JSON document: names are stable, what is added later is new names; pure."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec.structs import asdict
 
 from consumer.billing.projection import Row
 from consumer.recompute import Difference

@@ -1,7 +1,9 @@
 """Where a partition stands: its position against its log, judged as a consumer does; pure."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec.structs import replace
 
 from consumer.positioning import Gap, judge
 from consumer.storage.positions import Position

@@ -1,13 +1,14 @@
 """The ledger: its twin in memory and PostgreSQL keep the same promises."""
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pydantic import SecretStr
 
 from consumer.errors import Cause, Halt, Reject, Retry
@@ -93,7 +94,7 @@ def letter(id_: str | None, offset: int = 1, **fields: Any) -> DeadLetter:
     """Return a dead letter; without an id nobody vouches for the record."""
     record = Record("topic", 0, offset, b"cus_1", b"body", MOMENT)
     found = DeadLetter(record, Reason.HANDLER, "it raised", id_, "cus_1" if id_ else None)
-    return replace(found, **fields)
+    return dataclasses.replace(found, **fields)
 
 
 def recorded(transaction: Transaction, *ids: str) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ import psycopg
 import pytest
 import redis
 import time_machine
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from sqlalchemy import text

@@ -3,9 +3,10 @@
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import Any
+
+from msgspec.structs import asdict
 
 from consumer.errors import Halt, Reject
 from consumer.storage.dead_letters import OURS, DeadLetter, Recent, Standing, storable

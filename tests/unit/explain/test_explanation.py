@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec import structs
 
 from ops.explain.command import parse_moment, require_events
 from ops.explain.document import to_document
@@ -153,7 +154,7 @@ def test_a_row_that_is_not_what_the_events_say_is_told_loudly() -> None:
     """The gatekeeper answers by the stored row, so the explanation does, and says what to run."""
     known = dossier_of([OPENED])
     (state,) = known.rows
-    wrong = replace(state, row=replace(state.row, status="unpaid"))
+    wrong = replace(state, row=structs.replace(state.row, status="unpaid"))
     found = ask(replace(known, rows=(wrong,)))
     assert (found.answer.entitled, found.answer.status) == (False, "unpaid")
     assert "hookline recompute --customer cus_1" in found.warnings[0]
