@@ -72,6 +72,11 @@ def meets_bars(measured: Iterable[Measured]) -> bool:
     )
 
 
+def wanted(value: float | None, *, lower: bool) -> str:
+    """Say what a ratio is to reach, nothing where there is no bar."""
+    return "" if value is None else f"{'at most' if lower else 'at least'} {value:g}"
+
+
 def _row(result: Result) -> tuple[str, ...]:
     ratio = result.ratio
     return (
@@ -79,14 +84,10 @@ def _row(result: Result) -> tuple[str, ...]:
         ratio.says,
         "no clean run" if result.value is None else f"{result.value:.2f}",
         f"{min(result.each):.2f} to {max(result.each):.2f}" if result.each else "",
-        _wanted(ratio.bar, lower=ratio.lower_is_better),
-        _wanted(ratio.aim, lower=ratio.lower_is_better),
+        wanted(ratio.bar, lower=ratio.lower_is_better),
+        wanted(ratio.aim, lower=ratio.lower_is_better),
         _verdict(result),
     )
-
-
-def _wanted(value: float | None, *, lower: bool) -> str:
-    return "" if value is None else f"{'at most' if lower else 'at least'} {value:g}"
 
 
 def _verdict(result: Result) -> str:
