@@ -58,6 +58,10 @@ class RedisLink:
         self._waiting.append(answer)
         try:
             await self._connection.send_packed_command(packed, check_health=False)
+        except RuntimeError as error:
+            # What uvloop says of a socket that it has closed, until its end is read.
+            answer.cancel()
+            raise redis.ConnectionError("the connection was lost") from error
         except BaseException:
             answer.cancel()
             raise

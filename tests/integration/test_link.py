@@ -1,16 +1,19 @@
-"""A link to a real Valkey that is given up while it is made leaves no socket open."""
+"""A link to a real Valkey: given up while it is made, and lost while it is used."""
 
 import asyncio
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
+import uvloop
 
 from consumer.gatekeeper.link import open_link
 from ops.embedded.ports import HOST, free_ports
 from ops.embedded.valkey import Valkey
+
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 MOST_TURNS = 500
 """More turns of the event loop than making a link takes."""
@@ -39,6 +42,26 @@ def test_whenever_it_is_cancelled_it_is_closed(valkey: Valkey, kind: str) -> Non
             )
             url = f"redis://app:secret@{HOST}:{valkey.port}/0"
         asyncio.run(_cancel_ever_later(url, admin))
+
+
+@pytest.mark.parametrize("turns", range(4))
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_a_command_on_a_lost_connection_fails_as_one(
+    valkey: Valkey, new_loop: NewLoop, turns: int
+) -> None:
+    """However many turns ago the loop closed the socket: who asks does without Redis then."""
+
+    async def run() -> None:
+        link = await open_link(valkey.url)
+        link._connection._writer.transport.abort()  # type: ignore[union-attr]  # noqa: SLF001 - as a loss does
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        with pytest.raises(redis.ConnectionError):
+            await link.call("GET", "key")
+        await link.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
 
 
 async def _cancel_ever_later(url: str, admin: redis.Redis) -> None:
