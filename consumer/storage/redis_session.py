@@ -7,6 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
 from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -65,14 +66,26 @@ def open_session(url: str) -> Session:
 
 
 def _connect(url: str) -> redis.Redis:
-    return redis.Redis.from_url(
+    """Return a client that is connected, by one connection and once.
+
+    Pools look at a connection before they lend it, and silently replace one that was lost.
+    """
+    client = redis.Redis.from_url(
         url,
-        single_connection_client=True,
+        max_connections=1,
         socket_timeout=CONNECT_SECONDS,
         socket_connect_timeout=CONNECT_SECONDS,
         retry=Retry(NoBackoff(), 0),
         decode_responses=True,
     )
+    connection = client.connection_pool.get_connection()
+    connection.redis_connect_func = _refuse_to_reconnect  # type: ignore[assignment] # it takes one
+    client.connection_pool.release(connection)
+    return client
+
+
+def _refuse_to_reconnect(connection: AbstractConnection) -> None:  # noqa: ARG001
+    raise redis.ConnectionError("a broken session is thrown away")
 
 
 def find_primary(url: str) -> str:

@@ -11,7 +11,7 @@ from consumer.storage.bounded_redis import BoundedRedis
 from consumer.storage.redis_session import Session, WrongRedisError, find_primary, open_session
 from ops.embedded.ports import HOST, free_ports, is_listening
 from ops.embedded.processes import Process
-from ops.embedded.valkey import binary
+from ops.embedded.valkey import Valkey, binary
 from schemas.labels import RedisOperation
 from schemas.metrics import RedisMetrics
 from support.polling import eventually
@@ -76,6 +76,27 @@ def test_a_server_that_takes_no_writes_is_unknown(run: Run) -> None:
     name = "hookline_redis_unknown_total"
     assert registry.get_sample_value(name, {"operation": "before"}) == 1
     bounded.close()
+
+
+def test_a_session_never_goes_on_with_another_server(tmp_path: Path) -> None:
+    """A restart between two calls fails the next one: it would drop entries of the old server."""
+    (port,) = free_ports(1)
+    server = Valkey(tmp_path / "own", port)
+    server.start()
+    metrics = RedisMetrics(CollectorRegistry())
+    bounded = BoundedRedis(lambda: open_session(server.url), metrics, call_seconds=5)
+
+    def compare(session: Session) -> bool:
+        pipeline = session.client.pipeline(transaction=False)
+        pipeline.info("server")
+        return str(pipeline.execute()[0]["run_id"]) == session.generation
+
+    assert bounded.ask(RedisOperation.AFTER, compare) is True
+    server.kill()
+    server.start()
+    assert [bounded.ask(RedisOperation.AFTER, compare) for _ in range(2)] == [None, True]
+    bounded.close()
+    server.stop()
 
 
 def test_sentinel_leads_to_the_primary_and_to_its_successor(run: Run, tmp_path: Path) -> None:
