@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 
+from ops.embedded.ports import free_ports
+from ops.embedded.valkey import Valkey
 from support.bench import Bench
 from support.databases import database, migrated
 from support.outputs import find_leaks
@@ -123,3 +125,13 @@ def bench(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Bench]:
     yield found
     found.ledger.close()
     found.redis.close()
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """Provide a Valkey that the test may do anything to."""
+    (port,) = free_ports(1)
+    server = Valkey(tmp_path / "own", port)
+    server.start()
+    yield server
+    server.stop()

@@ -11,7 +11,6 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from ops.embedded.ports import free_ports
 from ops.embedded.valkey import Valkey
 from schemas.settings import ReaderSettings
 from support.cache_staleness import Changes, Readers, commits_of, drop_nothing
@@ -34,16 +33,6 @@ LONG_ENOUGH = MOST_SECONDS + 0.5
 
 READS = examples(1_000_000, 20_000)
 CONSUMERS = ("consumer-1", "consumer-2")
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    """Provide a Valkey that the test may do anything to."""
-    (port,) = free_ports(1)
-    server = Valkey(tmp_path / "own", port)
-    server.start()
-    yield server
-    server.stop()
 
 
 @dataclass

@@ -26,16 +26,6 @@ HISTORIES = examples(200, 40)
 
 
 @pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    """Provide a Valkey that the test may do anything to."""
-    (port,) = free_ports(1)
-    server = Valkey(tmp_path / "own", port)
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def proxy(valkey: Valkey) -> Iterator[Proxy]:
     """Provide what stands between hookline and it."""
     with Proxy(valkey.port) as found:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from consumer.gatekeeper import AsyncGatekeeper, Gatekeeper, Malformed, Unreadable
 from consumer.gatekeeper.line import CALL_SECONDS
 from consumer.gatekeeper.primary import Fresh
-from ops.embedded.ports import HOST, free_ports
+from ops.embedded.ports import HOST
 from ops.embedded.valkey import Valkey
 from schemas.redis_keys import ENTITLEMENT_SECONDS
 from support.polling import eventually
@@ -155,16 +155,6 @@ def test_access_ends_with_the_grace_period_although_cached(store: Store, hours: 
             assert hours <= 0 or sources == {"database"}
 
     asyncio.run(run())
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    """Provide a Valkey that the test may do anything to."""
-    (port,) = free_ports(1)
-    server = Valkey(tmp_path / "own", port)
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.fixture

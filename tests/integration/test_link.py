@@ -2,31 +2,20 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import redis
 import uvloop
 
 from consumer.gatekeeper.link import open_link
-from ops.embedded.ports import HOST, free_ports
+from ops.embedded.ports import HOST
 from ops.embedded.valkey import Valkey
 
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 MOST_TURNS = 500
 """More turns of the event loop than making a link takes."""
-
-
-@pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[Valkey]:
-    """Provide a Valkey of its own, where every client but the test's is a link's."""
-    (port,) = free_ports(1)
-    server = Valkey(tmp_path / "own", port)
-    server.start()
-    yield server
-    server.stop()
 
 
 @pytest.mark.parametrize("kind", ["usable", "replica", "without info"])

@@ -78,13 +78,10 @@ def test_a_server_that_takes_no_writes_is_unknown(run: Run) -> None:
     bounded.close()
 
 
-def test_a_session_never_goes_on_with_another_server(tmp_path: Path) -> None:
+def test_a_session_never_goes_on_with_another_server(valkey: Valkey) -> None:
     """A restart between two calls fails the next one: it would drop entries of the old server."""
-    (port,) = free_ports(1)
-    server = Valkey(tmp_path / "own", port)
-    server.start()
     metrics = RedisMetrics(CollectorRegistry())
-    bounded = BoundedRedis(lambda: open_session(server.url), metrics, call_seconds=5)
+    bounded = BoundedRedis(lambda: open_session(valkey.url), metrics, call_seconds=5)
 
     def compare(session: Session) -> bool:
         pipeline = session.client.pipeline(transaction=False)
@@ -92,11 +89,10 @@ def test_a_session_never_goes_on_with_another_server(tmp_path: Path) -> None:
         return str(pipeline.execute()[0]["run_id"]) == session.generation
 
     assert bounded.ask(RedisOperation.AFTER, compare) is True
-    server.kill()
-    server.start()
+    valkey.kill()
+    valkey.start()
     assert [bounded.ask(RedisOperation.AFTER, compare) for _ in range(2)] == [None, True]
     bounded.close()
-    server.stop()
 
 
 def test_sentinel_leads_to_the_primary_and_to_its_successor(run: Run, tmp_path: Path) -> None:

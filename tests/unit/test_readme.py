@@ -9,7 +9,7 @@ import pytest
 from consumer.billing.handlers import NoFact
 from consumer.billing.outcome import Unchanged
 from consumer.storage.dead_letters import Reason
-from ops.bench.sizing import render
+from ops.bench import results, sizing
 from ops.options import render_label_values, render_metrics, render_options
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,8 @@ PAGES = [README, METRICS, ROOT / "ops" / "commands.md", ROOT / "tests" / "README
     ("page", "name", "expected"),
     [
         (README, "options", render_options()),
-        (README, "sizing", render(json.loads(MEASURED.read_text()))),
+        (README, "measured", results.render(json.loads(MEASURED.read_text()))),
+        (README, "sizing", sizing.render(json.loads(MEASURED.read_text()))),
         (METRICS, "metrics", render_metrics()),
         (METRICS, "labels", render_label_values()),
     ],
