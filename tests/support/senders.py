@@ -18,12 +18,13 @@ from schemas.signature import sign
 from support.feed import Stream
 from support.pipeline import SECRET, Pipeline
 from support.polling import eventually
+from support.proving import examples
 from support.served import signed
 
 SENDERS = 8
 AGAIN_SECONDS = 0.3
-ANSWER_SECONDS = 8.0
-"""Within so many seconds everybody has an answer."""
+ANSWER_SECONDS = examples(8.0, 16.0)
+"""Within 8 s everybody has an answer; in `make test` a stalled machine may add to it."""
 
 GIVE_UP_SECONDS = 120.0
 
