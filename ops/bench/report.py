@@ -12,6 +12,7 @@ from ops.bench.model import Sample, Scale
 
 UNITS = {
     "rate": ("/s", 1.0),
+    "taken": ("/s", 1.0),
     "memory": (" MB", 1e-6),
     "p50": (" ms", 1e3),
     "p95": (" ms", 1e3),

@@ -9,7 +9,7 @@ from ops.bench.commits import percentiles, read_delays, read_drain
 from ops.bench.drain import APPLIED, applied, recorded, wait_until_applied
 from ops.bench.model import Sample
 from ops.bench.peer import make_tutorial
-from ops.bench.traffic import Traffic
+from ops.bench.traffic import Traffic, uniform
 from ops.bench.verdict import HOOKLINE, PEER, Extent, judge
 from ops.bench.writer import write_ahead, write_at
 from ops.embedded.processes import Process
@@ -18,6 +18,10 @@ AHEAD = 2_000
 """Four batches: the consumer never waits, and never has a backlog."""
 
 FIRST = 60
+WARM_SECONDS = 1.0
+"""Of a rate that has just begun: a new connection's statements are still being planned."""
+
+LEAST_EVENTS = 200
 PACE_KEPT = 0.95
 """A writer that fell further behind its rate did not measure what it says."""
 
@@ -47,17 +51,21 @@ def keep_up(bed: Bed, traffic: Traffic) -> Sample:
 
 def pace(
     bed: Bed,
-    traffic: Traffic,
+    name: str,
     rate: float,
+    seconds: float,
     *,
     peer: Sequence[str] | None = None,
     template: str = TEMPLATE,
 ) -> Sample:
-    """Write traffic at a fixed rate; p50 and p99 from receipt to commit, and the verdict; blocks.
+    """Write at a fixed rate for so long; delays from receipt to commit, and the verdict; blocks.
 
-    `peer` is the command of somebody else's consumer, else it is hookline's. The first records
-    go ahead, so that joining the group is not measured.
+    `peer` is the command of somebody else's consumer, else it is hookline's. The figure `taken`
+    is the rate at which events were applied while they were written. The first records go ahead,
+    so that joining the group is not measured; nor is the first second.
     """
+    ahead = FIRST + int(rate * WARM_SECONDS)
+    traffic = uniform(ahead + max(int(rate * seconds), LEAST_EVENTS), name)
     topic = bed.empty_topic(traffic)
     records = list(traffic.records())
     # Positions where there are some: to count the events of a large table takes its time.
@@ -67,18 +75,32 @@ def pace(
         with bed.writing(topic) as writer:
             for record in records[:FIRST]:
                 writer.write(record)
-        wait_until_applied(deployment, [process], count, FIRST)
-        with bed.writing(topic) as writer:
+            writer.flush()
+            wait_until_applied(deployment, [process], count, FIRST)
             reached = write_at(writer, records[FIRST:], rate)
         wait_until_applied(deployment, [process], count, len(traffic.accepted))
-        delays = read_delays(deployment)[FIRST:]
+        paced = read_delays(deployment)[FIRST:]
+        delays = paced[ahead - FIRST :]
         if peer is not None:
             deployment.end_processes()
         checked, problems = judge(deployment, HOOKLINE if peer is None else PEER, Extent.OWN)
         if reached < rate * PACE_KEPT:
             problems.append(f"the writer reached {reached:,.0f} of {rate:,.0f} records a second")
-        figures = percentiles(delays) | {"rate": reached}
+        figures = percentiles(delays) | {
+            "rate": reached,
+            "taken": taken(paced, rate, WARM_SECONDS),
+        }
         return Sample(figures, checked, problems, {"delays": [round(d, 5) for d in delays]})
+
+
+def taken(delays: Sequence[float], rate: float, warm: float) -> float:
+    """Return how many events a second were applied while they were written, the `warm` s left out.
+
+    The delays are in the order of receipt, and one event was received each `1 / rate` seconds.
+    """
+    end = len(delays) / rate
+    applied_at = (number / rate + delay for number, delay in enumerate(delays))
+    return sum(warm < at <= end for at in applied_at) / (end - warm)
 
 
 def _start(deployment: Deployment, peer: Sequence[str] | None) -> Process:

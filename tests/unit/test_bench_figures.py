@@ -5,6 +5,7 @@ import pytest
 from ops.bench.figures import Result, control_of, figures_of, results_of
 from ops.bench.measure import measure
 from ops.bench.model import Arm, Figure, Ratio, Sample, Scenario
+from ops.bench.stream import taken
 
 RATIO = Ratio("x", "a / b", Figure("a"), (Figure("b"),), 2.0, 3.0)
 LOWER = Ratio("y", "a / b", Figure("a"), (Figure("b"),), 2.0, 1.0, lower_is_better=True)
@@ -93,3 +94,11 @@ def test_each_round_begins_with_another_arm() -> None:
     measured = measure(scenario(RATIO), None, 3, lambda _s, arm, _x: order.append(arm.name))  # type: ignore[arg-type]
     assert order == ["a", "b", "b", "a", "a", "b"]
     assert len(measured.rounds) == 3
+
+
+def test_what_was_taken_is_what_was_applied_while_records_came() -> None:
+    """Of ten a second for three seconds: what is applied later, or in the first, is left out."""
+    assert taken([0.05] * 30, 10.0, 1.0) == 10.0
+    assert taken([1.55] * 30, 10.0, 1.0) == 7.5
+    assert taken([0.1 * number for number in range(30)], 10.0, 1.0) == 5.0
+    assert taken([9.0] * 30, 10.0, 1.0) == 0.0

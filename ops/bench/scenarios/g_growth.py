@@ -16,13 +16,12 @@ RATE = 1_000.0
 def scenario(scale: Scale) -> Scenario:
     """Return the scenario."""
     traffic = uniform(scale.events, "g")
-    paced = uniform(int(RATE * scale.pace_seconds), "g-paced")
 
     def drained(template: Callable[[Bed], str]) -> Callable[[Bed], Sample]:
         return lambda bed: drain(bed, traffic, template=template(bed), extent=Extent.OWN)
 
     def at_rate(template: Callable[[Bed], str]) -> Callable[[Bed], Sample]:
-        return lambda bed: pace(bed, paced, RATE, template=template(bed))
+        return lambda bed: pace(bed, "g-paced", RATE, scale.pace_seconds, template=template(bed))
 
     def stored(bed: Bed) -> str:
         return bed.keep(f"stored {scale.stored}", lambda: grown(bed, scale.stored))

@@ -11,7 +11,6 @@ from ops.bench.traffic import uniform
 SHARES = {"5 %": 0.05, "30 %": 0.3, "70 %": 0.7}
 COMMON_RATE = 3_000.0
 PEER_SHARE = 0.3
-LEAST_EVENTS = 200
 
 
 def scenario(scale: Scale) -> Scenario:
@@ -20,18 +19,21 @@ def scenario(scale: Scale) -> Scenario:
     loop = own_peer("loop")
     many, few = uniform(scale.events, "k"), uniform(scale.peer_events, "k")
 
+    def paced(bed: Bed, rate: float, peer: list[str] | None = None) -> Sample:
+        return pace(bed, "k", rate, scale.pace_seconds, peer=peer)
+
     def at(share: float) -> Callable[[Bed], Sample]:
         return lambda bed: paced(bed, most.rates["hookline"] * share)
 
-    def paced(bed: Bed, rate: float, peer: list[str] | None = None) -> Sample:
-        events = max(int(rate * scale.pace_seconds), LEAST_EVENTS)
-        return pace(bed, uniform(events, "k"), rate, peer=peer)
+    def overrun(bed: Bed) -> Sample:
+        return paced(bed, most.rates["in one go"])
 
     return Scenario(
         "k",
         "from receipt to commit",
         (
-            Arm("most", most.note("hookline", lambda bed: keep_up(bed, many))),
+            Arm("in one go", most.note("in one go", lambda bed: keep_up(bed, many))),
+            Arm("most", most.note("hookline", overrun, "taken")),
             Arm("most of the loop", most.note("loop", lambda bed: drain_by_peer(bed, few, loop))),
             *(Arm(f"at {name}", at(share)) for name, share in SHARES.items()),
             Arm("at 3,000/s", lambda bed: paced(bed, COMMON_RATE)),
@@ -59,7 +61,7 @@ def scenario(scale: Scale) -> Scenario:
             ),
         ),
         control=(Figure("at 70 %", "p99"), Figure("at 70 % again", "p99")),
-        notes=("the most is what a consumer keeps up with while records are written beside it",),
+        notes=("the most: what is applied of records that come one by one, too many to keep up",),
     )
 
 
@@ -69,12 +71,14 @@ class Most:
     def __init__(self) -> None:
         self.rates: dict[str, float] = {}
 
-    def note(self, name: str, run: Callable[[Bed], Sample]) -> Callable[[Bed], Sample]:
-        """Return the run, which notes its rate when it has ended."""
+    def note(
+        self, name: str, run: Callable[[Bed], Sample], figure: str = "rate"
+    ) -> Callable[[Bed], Sample]:
+        """Return the run, which notes one of its figures when it has ended."""
 
         def noting(bed: Bed) -> Sample:
             sample = run(bed)
-            self.rates[name] = sample.figures["rate"]
+            self.rates[name] = sample.figures[figure]
             return sample
 
         return noting
