@@ -31,8 +31,11 @@ _KAFKA_LOG = logging.getLogger("kafka")
 REQUEST_SECONDS = 5.0
 LAG_SECONDS = 1.0
 LEAVE_SECONDS = 5.0
-PREFETCH_KIB = 32 * 1024
-"""Bounds memory: records fetched ahead of the batch, over all partitions."""
+PREFETCH_KIB = 8 * 1024
+"""Bounds memory: records fetched ahead of the batch, over all partitions; some four batches."""
+
+FETCH_BYTES = 128 * 1024
+"""Asked of a partition at once, compressed: held in memory whole, seven times as large."""
 
 MAX_POLL_INTERVAL_MS = 300_000
 
@@ -55,6 +58,7 @@ def consumer_config(settings: ConsumerSettings) -> dict[str, Any]:
         "enable.partition.eof": True,
         "max.poll.interval.ms": MAX_POLL_INTERVAL_MS,
         "queued.max.messages.kbytes": PREFETCH_KIB,
+        "fetch.message.max.bytes": FETCH_BYTES,
         # The default of a second costs two thirds of the rate.
         "fetch.queue.backoff.ms": 10,
     }

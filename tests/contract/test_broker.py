@@ -2,19 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Producer, TopicPartition
 
 from consumer.errors import is_gap
-from consumer.kafka import Cluster, connect
+from consumer.kafka import FETCH_BYTES, Cluster, connect
 from schemas.settings import ConsumerSettings, load
 from support.polling import eventually
 from support.twins.broker import Broker, MemoryCluster, MemoryConsumer
 from support.twins.turns import RealTurns
 
 PARTITION = 3
+LARGE = 7 * FETCH_BYTES
 
 
 class Member:
@@ -180,6 +182,18 @@ def test_records_come_in_order_from_where_one_goes(kafka: Kafka) -> None:
     assert member.error().code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - public constant
     kafka.write(b"5")
     assert member.read(1) == [(5, b"5")]
+
+
+def test_a_record_larger_than_what_is_asked_for_comes_whole(kafka: Kafka) -> None:
+    """The most that a topic takes, incompressible and seven times a fetch, holds nothing up."""
+    noise = Random("large")  # noqa: S311 - the same bytes each time
+    large = [noise.randbytes(LARGE) for _ in range(3)]
+    for body in (b"0", *large, b"4"):
+        kafka.write(body)
+    member = kafka.join()
+    eventually(is_owner(member))
+    member.go_to(0)
+    assert member.read(5) == list(enumerate([b"0", *large, b"4"]))
 
 
 def test_an_offset_that_the_log_lacks_is_told(kafka: Kafka) -> None:
