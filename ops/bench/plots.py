@@ -131,7 +131,7 @@ def _delays(axes: Any, document: Mapping[str, Any]) -> bool:
         style = "--" if arm.startswith("loop") else "-"
         axes.plot([d * 1000 for d in delays[::step]], shares[::step], style, label=arm)
     if shown:
-        axes.legend(frameon=False)
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     axes.set_xscale("log")
     axes.set_xlabel("milliseconds from receipt to commit")
     axes.set_ylabel("share of the events")
