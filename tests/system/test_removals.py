@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 
 import pytest
 from sqlalchemy import text
@@ -130,7 +130,9 @@ def test_old_months_go_under_load_and_the_state_stays(pipeline: Pipeline, run: R
     with engine_of(pipeline).begin() as connection:
         attach_months(connection, add_months(this_month, -3))
     pipeline.start("ingest", "consumer-1")
-    known = list(World("old", int(datetime.now(UTC).timestamp())).histories(12))
+    # They end as the month begins, so that they reach back behind the one before on any day of it.
+    end = datetime.combine(this_month, time(), UTC)
+    known = list(World("old", int(end.timestamp())).histories(12))
     assert set(pipeline.post_all(shuffled(known))) == {200}
     events = sum(len(one.events) for one in known)
     eventually(lambda: recorded(pipeline) == events, 60, "applying all")
