@@ -35,7 +35,7 @@ PREFETCH_KIB = 8 * 1024
 """Bounds memory: records fetched ahead of the batch, over all partitions; some four batches."""
 
 FETCH_BYTES = 128 * 1024
-"""Asked of a partition at once, compressed: held in memory whole, seven times as large."""
+"""Asked of a partition at once, compressed: unpacked, a batch is some 20 times as large."""
 
 MAX_POLL_INTERVAL_MS = 300_000
 

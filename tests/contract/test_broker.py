@@ -185,7 +185,7 @@ def test_records_come_in_order_from_where_one_goes(kafka: Kafka) -> None:
 
 
 def test_a_record_larger_than_what_is_asked_for_comes_whole(kafka: Kafka) -> None:
-    """The most that a topic takes, incompressible and seven times a fetch, holds nothing up."""
+    """Nearly the most that a topic takes, incompressible, seven times a fetch: no harm."""
     noise = Random("large")  # noqa: S311 - the same bytes each time
     large = [noise.randbytes(LARGE) for _ in range(3)]
     for body in (b"0", *large, b"4"):
